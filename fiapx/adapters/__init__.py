@@ -1,0 +1,1 @@
+"""Implementations of the ports in `fiapx.core.ports`. Chosen by `fiapx.bootstrap` alone."""

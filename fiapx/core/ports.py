@@ -1,0 +1,121 @@
+"""The seams of the system. Each docstring is the contract that every adapter's tests check.
+
+All ports are synchronous and safe to share between threads; asynchronous callers use a thread pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from email.message import EmailMessage
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from fiapx.core.events import Event
+
+
+class ObjectWriter(Protocol):
+    """One object being written. Leaving the `with` block without `commit` discards it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Append. Raises NoSpace."""
+        ...
+
+    def commit(self) -> None:
+        """Return once the object is on stable storage and visible under its key. Raises NoSpace."""
+        ...
+
+
+class Storage(Protocol):
+    """Objects under keys such as ``videos/<id>``. An object is complete or absent, never partial."""
+
+    def create(self, key: str) -> ObjectWriter:
+        """Start writing; the object replaces an older one of the same key at commit."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable reader with a real file descriptor, for a decoder. Raises NotFound."""
+        ...
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes ``[start, end)`` in chunks of bounded size. Raises NotFound before the first chunk."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of the object. Raises NotFound."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete; deleting what is not there is not an error."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """(key, age in seconds) of every complete object whose key starts with the prefix."""
+        ...
+
+    def sweep(self, older_than: float) -> int:
+        """Remove what abandoned writers left behind more than so many seconds ago; return how many."""
+        ...
+
+
+class Bus(Protocol):
+    """Events to subscribers, and the wake-up that says "work exists"."""
+
+    def publish(self, event: Event) -> None:
+        """Return once every subscriber's copy is safe. Raises Unavailable; the caller publishes again."""
+        ...
+
+    def subscribe(self, subscriber: str, types: Collection[str], handler: Callable[[Event], None]) -> None:
+        """Call `handler` with each event of these types, at least once; it must tolerate repeats and may raise
+        to get the event again."""
+        ...
+
+    def wait_for_work(self, timeout: float) -> bool:
+        """Block until a job may be waiting (True) or `timeout` seconds are over (False). A hint: claim to know."""
+        ...
+
+    def close(self) -> None:
+        """Stop deliveries and wake everyone who waits."""
+        ...
+
+
+class Cache(Protocol):
+    """Short-lived values that may vanish at any moment; nothing may depend on them but speed."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep for at most `ttl` seconds."""
+        ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class Mailer(Protocol):
+    """Delivers one message."""
+
+    def send(self, message: EmailMessage) -> None:
+        """Return once the next hop has accepted it. Raises Unavailable (try again) or FiapxError (never will work)."""
+        ...
+
+
+class Sessions(Protocol):
+    """Says whether a log-in session is still good. Answered by auth, wherever it runs."""
+
+    def active(self, session_id: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who makes a request: the verified content of an access token."""
+
+    user_id: str
+    email: str
+    session_id: str
+    role: str = "user"

@@ -1,0 +1,1 @@
+"""The engine: which frames, decoded how, packed how. Knows no server and no network."""

@@ -1,0 +1,1 @@
+"""Schema versions, one line a service: `auth/`, `processing/`, `notify/`."""

@@ -1,0 +1,1 @@
+"""The services behind the gateway. Each is an ASGI app with its own database."""

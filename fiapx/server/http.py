@@ -1,0 +1,96 @@
+"""What every service speaks alike: problem+json (RFC 9457) and an application that answers with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from fiapx.core.errors import AuthRequired, FiapxError, RateLimited, Unavailable
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """The body of every error. `code` is stable; `detail` is for people."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "The request cannot be answered",
+        "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
+    },
+}
+"""For `responses=` of routers: documents problem+json in OpenAPI."""
+
+
+def problem(
+    status: int, code: str, detail: str, hint: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """A problem+json response."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, hint=hint)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=PROBLEM_JSON)
+
+
+def create_app(
+    title: str, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """A FastAPI application whose every error is problem+json. Documentation pages belong to the gateway."""
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES)
+    app.add_exception_handler(FiapxError, _fiapx_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+def error_response(error: FiapxError) -> Response:
+    """The response for an error of our own tree. A 5xx that we did not foresee keeps its message to the log."""
+    headers: dict[str, str] = {}
+    if isinstance(error, AuthRequired):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimited | Unavailable):
+        headers["Retry-After"] = str(getattr(error, "retry_after", 5))
+    return problem(error.status, error.code, error.message, error.hint, headers)
+
+
+async def _fiapx_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FiapxError)
+    return error_response(error)
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return problem(422, "invalid_request", f"{where}: {first['msg'].removeprefix('Value error, ')}")
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name.lower()
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else "There is no such thing here."
+    headers = dict(error.headers) if error.headers else None
+    return problem(error.status_code, code, detail if error.status_code == 404 else error.detail, headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected_error", path=request.url.path, exc_info=error)
+    return problem(500, FiapxError.code, FiapxError().message)

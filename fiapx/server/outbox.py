@@ -1,0 +1,75 @@
+"""The transactional outbox: an event is stored with the change it reports, and published afterwards.
+
+Pattern: https://microservices.io/patterns/data/transactional-outbox.html
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import structlog
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, Table, Text, insert, select, update
+
+from fiapx.core.errors import FiapxError
+from fiapx.core.events import Event
+from fiapx.core.ports import Bus
+from fiapx.server.sql import now_ms, reader
+
+log = structlog.get_logger(__name__)
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """Declare the table in a service's metadata; `seq` keeps the order of writing."""
+    return Table(
+        "outbox",
+        metadata,
+        Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        Column("id", Text, nullable=False, unique=True),
+        Column("type", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("data", Text, nullable=False),
+        Column("created_ms", BigInteger, nullable=False),
+        Column("published_ms", BigInteger, index=True),
+    )
+
+
+class Outbox:
+    """Writes events inside the caller's transaction, and hands unpublished ones to the bus."""
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        self._engine = engine
+        self._read = reader(engine)
+        self._table = table
+
+    def add(self, connection: Connection, type_: str, subject: str, data: dict[str, Any] | None = None) -> None:
+        """Store an event in the transaction of `connection`."""
+        connection.execute(
+            insert(self._table).values(
+                id=str(uuid.uuid4()), type=type_, subject=subject, data=json.dumps(data or {}), created_ms=now_ms()
+            )
+        )
+
+    def relay(self, bus: Bus, limit: int = 100) -> int:
+        """Publish up to `limit` waiting events in order; return how many. At least once: a crash between
+        publishing and marking repeats the event, so subscribers recognise its id."""
+        table = self._table
+        with self._read.connect() as connection:
+            waiting = connection.execute(
+                select(table).where(table.c.published_ms.is_(None)).order_by(table.c.seq).limit(limit)
+            ).all()
+        published = 0
+        for row in waiting:
+            event = Event(
+                id=row.id, type=row.type, subject=row.subject, created_ms=row.created_ms, data=json.loads(row.data)
+            )
+            try:
+                bus.publish(event)
+            except FiapxError as error:
+                log.warning("event_not_published", event_id=row.id, type=row.type, error=error.message)
+                break
+            with self._engine.begin() as connection:
+                connection.execute(update(table).where(table.c.seq == row.seq).values(published_ms=now_ms()))
+            published += 1
+        return published

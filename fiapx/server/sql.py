@@ -1,0 +1,31 @@
+"""SQL that both SQLite and PostgreSQL understand, where SQLAlchemy itself has no common word for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - reads as a function in queries
+    """The database's clock in milliseconds since 1970. Leases use it, since workers' clocks may differ."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _sqlite(_element: now_ms, _compiler: Any, **_: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _postgresql(_element: now_ms, _compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+def reader(engine: Engine) -> Engine:
+    """The same pool for transactions that only read: they take no write lock, and see one snapshot."""
+    return engine.execution_options(postgresql_readonly=True)

@@ -1,0 +1,60 @@
+"""Every setting, from ``FIAPX_*`` environment variables. Only the command line reads them, and hands them down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    """Frozen after start. Times are in seconds, sizes in bytes. With nothing set, everything runs embedded."""
+
+    model_config = SettingsConfigDict(env_prefix="FIAPX_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: user_data_path("fiapx"))
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    ffmpeg: Path | None = None
+    log_level: str = "INFO"
+    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+
+    secret_key: SecretStr | None = None
+    """Encrypts the signing keys at rest; made and kept in `home` where it is not given."""
+    bcrypt_rounds: int = Field(12, ge=4, le=16)
+    access_ttl: int = Field(900, gt=0)
+    refresh_ttl: int = Field(30 * 24 * 3600, gt=0)
+    login_rate: str = "10/minute"
+    """Failed log-ins allowed for one account from one address."""
+
+    max_upload_bytes: int = Field(20 * GIB, gt=0)
+    max_frames: int = Field(86_400, gt=0)
+    max_pixels: int = Field(8192 * 8192, gt=0)
+    max_output_bytes: int = Field(20 * GIB, gt=0)
+    job_timeout: float = Field(4 * 3600, gt=0)
+    body_timeout: float = Field(60, gt=0)
+    """Longest silence of a client in the middle of a request body."""
+
+    concurrency: int = Field(1, ge=1, le=64)
+    lease: float = Field(30, gt=0)
+    heartbeat: float = Field(10, gt=0)
+    reaper_interval: float = Field(5, gt=0)
+    sweep_interval: float = Field(300, gt=0)
+    sweep_age: float = Field(3600, ge=0)
+    grace: float = Field(20, ge=0)
+    """How long a stopping worker lets running jobs finish before it releases them."""
+
+    smtp_host: str | None = None
+    smtp_port: int = 587
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_tls: str = Field("starttls", pattern="^(starttls|tls|none)$")
+    smtp_timeout: float = Field(10, gt=0)
+    mail_from: str = "fiapx <no-reply@localhost>"
+    public_url: str | None = None
+    """Base of links in e-mails; the listening address where it is not given."""

@@ -36,7 +36,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Warning:
+class MediaWarning:
     """Something the user should know about a result that is usable all the same. `code` is stable."""
 
     code: str
@@ -57,7 +57,7 @@ class Result:
     manifest_offset: int
     manifest_size: int
     engine: str
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[MediaWarning, ...] = ()
 
 
 class Output(Protocol):

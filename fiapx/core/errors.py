@@ -136,6 +136,11 @@ class RateLimited(FiapxError):
 
     code, status, exit_code = "rate_limited", 429, Exit.TEMPORARY
 
+    def __init__(self, message: str | None = None, *, hint: str | None = None, retry_after: int = 5) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense."""
+
 
 class PayloadTooLarge(FiapxError):
     """The upload is larger than this server accepts."""
@@ -156,6 +161,12 @@ class Unavailable(FiapxError):
     """A service that is needed does not answer; try again later."""
 
     code, status, exit_code = "unavailable", 503, Exit.TEMPORARY
+
+
+class MailRejected(FiapxError):
+    """The mail server refused the message for good."""
+
+    code, status = "mail_rejected", 502
 
 
 class NoSpace(FiapxError):

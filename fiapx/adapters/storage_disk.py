@@ -1,0 +1,190 @@
+"""Objects as files below one folder. What `commit` has acknowledged survives a power cut."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from fiapx.core.errors import NoSpace, NotFound
+
+CHUNK: Final = 512 * 1024
+_TEMPORARY: Final = "tmp"
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class DiskStorage:
+    """The Storage port on a local folder. Several processes may share it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._temporary = root / _TEMPORARY
+        self._temporary.mkdir(parents=True, exist_ok=True)
+
+    def create(self, key: str) -> DiskWriter:
+        target = self._path(key)
+        with _translated():
+            return DiskWriter(self._temporary / str(uuid.uuid4()), target)
+
+    def open(self, key: str) -> BinaryIO:
+        try:
+            return open(self._path(key), "rb", buffering=0)  # noqa: PTH123 - the caller closes it
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound from None
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return _chunks(self.open(key), start, end)
+
+    def size(self, key: str) -> int:
+        with self.open(key) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        if path.parent.parent != self._root:  # `jobs/<id>` goes with its last file, `jobs` stays
+            with suppress(OSError):
+                path.parent.rmdir()
+
+    def list(self, prefix: str) -> Iterator[tuple[str, float]]:
+        folder, _, _ = prefix.rpartition("/")
+        now = time.time()
+        for place, _, names in os.walk(self._path(folder) if folder else self._root):
+            for path in (Path(place, name) for name in names):
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not key.startswith(f"{_TEMPORARY}/"):
+                    with suppress(FileNotFoundError):  # deleted in the meantime
+                        yield key, max(0.0, now - path.stat().st_mtime)
+
+    def sweep(self, older_than: float) -> int:
+        return sum(_sweep(path, older_than) for path in self._temporary.iterdir())
+
+    def _path(self, key: str) -> Path:
+        """The file of a key. Keys are ours alone, so a strange one is a bug, or somebody who tries."""
+        parts = key.split("/")
+        if parts[0] == _TEMPORARY or not all(_PART.fullmatch(part) for part in parts):
+            raise NotFound
+        return self._root.joinpath(*parts)
+
+
+class DiskWriter:
+    """Writes beside the objects and moves into place at commit. A lock tells the sweeper that it is alive."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self._path = path
+        self._target = target
+        self._fd: int | None = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        assert self._fd is not None, "the object is committed already"
+        view = memoryview(data).cast("B")
+        with _translated():
+            written = 0
+            while written < len(view):
+                written += os.write(self._fd, view[written:])
+        return written
+
+    def commit(self) -> None:
+        assert self._fd is not None, "the object is committed already"
+        with _translated():
+            os.fsync(self._fd)
+            self._move()
+            _sync_folder(self._target.parent)
+            _sync_folder(self._path.parent)
+        self._close()
+
+    def _move(self) -> None:
+        while True:
+            _make_folder(self._target.parent)
+            try:
+                self._path.replace(self._target)
+            except FileNotFoundError:
+                if not self._path.exists():
+                    raise
+            else:  # otherwise a deletion took the empty folder away again
+                return
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace from error
+        raise
+
+
+def _chunks(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        left = end - start if end is not None else None
+        while left is None or left > 0:
+            data = file.read(CHUNK if left is None else min(CHUNK, left))
+            if not data:
+                return
+            if left is not None:
+                left -= len(data)
+            yield data
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder so that it survives a power cut: its name is stored in its parent."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # emptied and removed by a deletion: nothing to keep
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _sweep(path: Path, older_than: float) -> bool:
+    """Remove a temporary file that nobody writes any more."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(fd).st_mtime < older_than:
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)

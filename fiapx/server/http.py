@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fiapx.core.errors import AuthRequired, FiapxError, RateLimited, Unavailable
 
@@ -57,6 +58,7 @@ def create_app(
     app.add_exception_handler(FiapxError, _fiapx_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -89,6 +91,10 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else "There is no such thing here."
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, code, detail if error.status_code == 404 else error.detail, headers=headers)
+
+
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    return problem(400, "client_disconnected", "The request body ended early.")  # nobody reads it; no error of ours
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

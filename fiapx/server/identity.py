@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import jwt
 from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
 
 from fiapx.core.errors import AuthRequired, InvalidToken
 from fiapx.core.ports import Identity, Sessions
@@ -15,6 +16,10 @@ ALGORITHM: Final = "EdDSA"
 ISSUER: Final = "fiapx-auth"
 AUDIENCE: Final = "fiapx"
 REQUIRED_CLAIMS: Final = ["exp", "iat", "iss", "aud", "sub", "sid", "email", "typ"]
+
+
+LOGIN: Final = OAuth2PasswordBearer("/api/v1/auth/token", scheme_name="login", auto_error=False)
+"""For OpenAPI: which operations need a token, and where the documentation page gets one."""
 
 
 class Verifier:
@@ -54,7 +59,7 @@ class Verifier:
             raise InvalidToken from None
 
 
-def current_user(request: Request) -> Identity:
+def current_user(request: Request, _documented: Annotated[str | None, Depends(LOGIN)] = None) -> Identity:
     """FastAPI dependency: the caller, from ``Authorization: Bearer``. Needs ``app.state.verifier``."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

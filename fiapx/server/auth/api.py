@@ -1,0 +1,140 @@
+"""Auth over HTTP, relative to ``/api/v1/auth``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Form, Request
+from pydantic import BaseModel, Field
+
+from fiapx.server.auth.passwords import MAX_LENGTH
+from fiapx.server.auth.service import AuthService, TokenPair, User
+from fiapx.server.http import create_app
+from fiapx.server.identity import CurrentUser, Verifier
+
+Email = Annotated[str, Field(max_length=320, examples=["ana@example.com"])]
+Password = Annotated[str, Field(max_length=MAX_LENGTH)]
+
+
+class Registration(BaseModel):
+    email: Email
+    password: Password
+
+
+class Login(BaseModel):
+    """OAuth2's password grant (RFC 6749, 4.3)."""
+
+    grant_type: Literal["password"] = "password"
+    username: Email
+    password: Password
+
+
+class Refresh(BaseModel):
+    refresh_token: str = Field(max_length=256)
+
+
+class PasswordChange(BaseModel):
+    current_password: Password
+    new_password: Password
+
+
+class Confirmation(BaseModel):
+    password: Password
+
+
+class Account(BaseModel):
+    id: str
+    email: str
+    role: str
+    created_at: datetime
+
+
+class Tokens(BaseModel):
+    """`expires_in`: seconds that the access token is good for."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105
+    expires_in: int
+    refresh_token: str
+
+
+def _service(request: Request) -> AuthService:
+    service: AuthService = request.app.state.service
+    return service
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+Service = Annotated[AuthService, Depends(_service)]
+Address = Annotated[str, Depends(_address)]
+
+router = APIRouter(tags=["auth"])
+
+
+@router.post("/register", status_code=201)
+def register(body: Registration, service: Service) -> Account:
+    """Create an account."""
+    return _account(service.register(body.email, body.password))
+
+
+@router.post("/token")
+def token(form: Annotated[Login, Form()], service: Service, address: Address) -> Tokens:
+    """Log in. Failed attempts are limited."""
+    return _tokens(service.login(form.username, form.password, address))
+
+
+@router.post("/refresh")
+def refresh(body: Refresh, service: Service) -> Tokens:
+    """Exchange a refresh token for a new pair; each is good once, and using an old one again ends the session."""
+    return _tokens(service.refresh(body.refresh_token))
+
+
+@router.post("/logout", status_code=204)
+def logout(user: CurrentUser, service: Service) -> None:
+    """End this session at once."""
+    service.logout(user)
+
+
+@router.get("/me")
+def me(user: CurrentUser, service: Service) -> Account:
+    """The account that is logged in."""
+    return _account(service.account(user))
+
+
+@router.post("/password", status_code=204)
+def change_password(body: PasswordChange, user: CurrentUser, service: Service, address: Address) -> None:
+    """Change the password, and end all other sessions."""
+    service.change_password(user, body.current_password, body.new_password, address)
+
+
+@router.delete("/me", status_code=204)
+def delete_account(body: Confirmation, user: CurrentUser, service: Service, address: Address) -> None:
+    """Delete the account with all its videos and jobs."""
+    service.delete_account(user, body.password, address)
+
+
+@router.get("/.well-known/jwks.json")
+def jwks(service: Service) -> dict[str, Any]:
+    """The public keys that verify access tokens."""
+    return service.jwks()
+
+
+def create_auth_app(service: AuthService, verifier: Verifier) -> FastAPI:
+    """The auth service as an ASGI app."""
+    app = create_app("fiapx auth")
+    app.state.service = service
+    app.state.verifier = verifier
+    app.include_router(router)
+    return app
+
+
+def _account(user: User) -> Account:
+    created = datetime.fromtimestamp(user.created_ms / 1000, UTC)
+    return Account(id=user.id, email=user.email, role=user.role, created_at=created)
+
+
+def _tokens(pair: TokenPair) -> Tokens:
+    return Tokens(access_token=pair.access_token, expires_in=pair.expires_in, refresh_token=pair.refresh_token)

@@ -1,0 +1,1 @@
+"""Videos and jobs: accepts uploads, keeps the queue, serves results."""

@@ -1,0 +1,1 @@
+"""Processing over HTTP."""

@@ -1,0 +1,44 @@
+"""The ASGI application of processing."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from sqlalchemy.exc import OperationalError
+
+from fiapx.core.errors import Unavailable
+from fiapx.core.ports import Storage
+from fiapx.server.http import create_app, error_response
+from fiapx.server.identity import Verifier
+from fiapx.server.processing.api import events, jobs, results, videos
+from fiapx.server.processing.api.context import Context
+from fiapx.server.processing.commands import Commands
+from fiapx.server.processing.queries import Queries
+
+log = structlog.get_logger(__name__)
+
+
+def create_processing_app(
+    commands: Commands,
+    queries: Queries,
+    storage: Storage,
+    verifier: Verifier,
+    *,
+    max_upload_bytes: int,
+    draining: Event,
+) -> FastAPI:
+    """Serves ``/videos`` and ``/jobs``, to be mounted at ``/api/v1``. Set `draining` to end event streams."""
+    app = create_app("fiapx processing")
+    app.state.verifier = verifier
+    app.state.context = Context(commands, queries, storage, max_upload_bytes, draining)
+    app.add_exception_handler(OperationalError, _database_down)
+    for module in (videos, jobs, events, results):
+        app.include_router(module.router)
+    return app
+
+
+async def _database_down(request: Request, error: Exception) -> Response:
+    log.error("database_unavailable", path=request.url.path, error=str(getattr(error, "orig", error)))
+    return error_response(Unavailable())

@@ -1,0 +1,130 @@
+"""Routes of jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fiapx.core.errors import InvalidOptions, InvalidRequest
+from fiapx.core.jobs import JobState
+from fiapx.core.options import ExtractOptions, explain, extract_options
+from fiapx.core.ports import Identity
+from fiapx.server.identity import CurrentUser
+from fiapx.server.processing.api.context import Context, Ctx, CursorParam, IdempotencyKey, JobId, Limit, created, once
+from fiapx.server.processing.api.intake import Declared, body_schema, media_type, read_json, receive, unsupported
+from fiapx.server.processing.api.videos import BINARY, replayed
+from fiapx.server.processing.commands import Accepted, fingerprint
+from fiapx.server.processing.model import Once
+from fiapx.server.processing.views import JobPage, JobView
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+class JobRequest(BaseModel):
+    """A job for a video that was uploaded before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    video_id: str
+    options: ExtractOptions = ExtractOptions()
+
+
+def _form_schema() -> dict[str, Any]:
+    options = ExtractOptions.model_json_schema()["properties"]
+    return {"type": "object", "properties": {**options, "file": BINARY}, "required": ["file"]}
+
+
+def _json_schema() -> dict[str, Any]:
+    schema = JobRequest.model_json_schema()
+    schema["properties"]["options"] = schema.pop("$defs")["ExtractOptions"]
+    return schema
+
+
+_BODY = body_schema(("application/json", _json_schema()), ("multipart/form-data", _form_schema()))
+
+
+@router.post("", status_code=201, openapi_extra=_BODY)
+async def create_job(
+    request: Request, response: Response, user: CurrentUser, context: Ctx, key: IdempotencyKey = None
+) -> JobView:
+    """Extract frames from an uploaded video (JSON), or upload a video with options in one request (form)."""
+    kind = media_type(request)
+    if kind == "application/json":
+        accepted = await _from_json(request, context, user, key)
+    elif kind == "multipart/form-data":
+        accepted = await _from_form(request, context, user, key)
+    else:
+        raise unsupported("application/json or multipart/form-data")
+    created(response, accepted, f"{request.url.path}/{accepted.id}")
+    return await run_sync(context.queries.job, user.user_id, accepted.id)
+
+
+async def _from_json(request: Request, context: Context, user: Identity, key: str | None) -> Accepted:
+    try:
+        wanted = JobRequest.model_validate_json(await read_json(request))
+    except ValidationError as error:
+        in_options = error.errors()[0]["loc"][:1] == ("options",)
+        raise (InvalidOptions if in_options else InvalidRequest)(explain(error)) from None
+    mark = once(key, fingerprint("POST /jobs", wanted.video_id, wanted.options.model_dump_json()))
+    return await run_sync(context.commands.create_job, user, wanted.video_id, wanted.options, mark)
+
+
+async def _from_form(request: Request, context: Context, user: Identity, key: str | None) -> Accepted:
+    def identified(fields: dict[str, str], name: str, size: int | None) -> tuple[ExtractOptions, Once | None]:
+        options = extract_options(**fields)
+        return options, once(key, fingerprint("POST /jobs", options.model_dump_json(), name, size))
+
+    async def check(declared: Declared) -> Accepted | None:
+        _, mark = identified(declared.fields, declared.name, declared.size)
+        return await replayed(context, user, declared, mark)
+
+    got = await receive(request, context, check)
+    if isinstance(got, Accepted):
+        return got
+    options, mark = identified(got.fields, got.video.name, got.video.size)
+    return await run_sync(context.commands.accept_upload, user, got.video, options, mark)
+
+
+@router.get("")
+def list_jobs(
+    user: CurrentUser,
+    context: Ctx,
+    state: Annotated[JobState | None, Query()] = None,
+    cursor: CursorParam = None,
+    limit: Limit = 50,
+) -> JobPage:
+    """Your jobs, newest first."""
+    return context.queries.jobs(user.user_id, state, cursor, limit)
+
+
+@router.get("/{job_id}")
+def show_job(job_id: JobId, user: CurrentUser, context: Ctx) -> JobView:
+    """One job, with its place in the queue or its live progress."""
+    return context.queries.job(user.user_id, job_id)
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: JobId, user: CurrentUser, context: Ctx) -> JobView:
+    """End a job that waits or runs."""
+    context.commands.cancel(user, job_id)
+    return context.queries.job(user.user_id, job_id)
+
+
+@router.post("/{job_id}/retry", status_code=201)
+def retry_job(
+    job_id: JobId, request: Request, response: Response, user: CurrentUser, context: Ctx, key: IdempotencyKey = None
+) -> JobView:
+    """A new job with the video and options of one that has ended."""
+    mark = once(key, fingerprint("POST /jobs/retry", job_id))
+    accepted = context.commands.retry(user, job_id, mark)
+    created(response, accepted, request.url.path.replace(f"{job_id}/retry", accepted.id))
+    return context.queries.job(user.user_id, accepted.id)
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(job_id: JobId, user: CurrentUser, context: Ctx) -> None:
+    """Delete an ended job and its result."""
+    context.commands.delete_job(user, job_id)

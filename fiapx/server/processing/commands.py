@@ -1,0 +1,109 @@
+"""What users may do. Bytes first, then one transaction, then the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from fiapx.core.errors import IdempotencyMismatch
+from fiapx.core.events import Event
+from fiapx.core.options import ExtractOptions
+from fiapx.core.ports import Identity, Storage
+from fiapx.server.processing.model import NewJob, NewVideo, Once
+from fiapx.server.processing.store import AlreadyAccepted, Store
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The id of a video or job. `replayed`: an earlier request with the same Idempotency-Key made it."""
+
+    id: str
+    replayed: bool = False
+
+
+class Commands:
+    """Write side of processing. `on_upload` is told the size of each accepted upload."""
+
+    def __init__(
+        self, store: Store, storage: Storage, *, on_upload: Callable[[int], None] = lambda _size: None
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._on_upload = on_upload
+
+    def replay(self, user: Identity, once: Once | None) -> Accepted | None:
+        """What an earlier request with the same key made. Raises IdempotencyMismatch if that was another request."""
+        earlier = self._store.accepted(user.user_id, once.key) if once else None
+        if once is None or earlier is None:
+            return None
+        fingerprint, _, resource_id = earlier
+        if fingerprint != once.fingerprint:
+            raise IdempotencyMismatch
+        return Accepted(resource_id, replayed=True)
+
+    def accept_upload(
+        self, user: Identity, video: NewVideo, options: ExtractOptions | None, once: Once | None
+    ) -> Accepted:
+        """Give a stored object its row, and its job if there are options. Whatever fails, no orphan stays."""
+        job = NewJob(video.id, options.model_dump_json(), user.email) if options else None
+        try:
+            accepted = self._once(user, once, lambda: self._store.accept(user.user_id, video=video, job=job, once=once))
+        except Exception:
+            with suppress(Exception):  # the sweeper comes later, should this fail as well
+                self._drop(video)
+            raise
+        if accepted.replayed:
+            self._drop(video)
+        else:
+            self._on_upload(video.size)
+        return accepted
+
+    def create_job(self, user: Identity, video_id: str, options: ExtractOptions, once: Once | None) -> Accepted:
+        """Queue a job for a video that is there. Raises NotFound, IdempotencyMismatch."""
+        job = NewJob(video_id, options.model_dump_json(), user.email)
+        return self._once(user, once, lambda: self._store.accept(user.user_id, job=job, once=once))
+
+    def retry(self, user: Identity, job_id: str, once: Once | None) -> Accepted:
+        """A new job like an ended one. Raises NotFound, JobNotFinished, Conflict, IdempotencyMismatch."""
+        return self._once(user, once, lambda: self._store.retry(user.user_id, job_id, once))
+
+    def cancel(self, user: Identity, job_id: str) -> None:
+        """End a live job now; its worker notices within a second. Raises NotFound, JobFinished."""
+        self._store.cancel(user.user_id, job_id)
+
+    def delete_job(self, user: Identity, job_id: str) -> None:
+        """Delete an ended job and its result. Raises NotFound, JobNotFinished."""
+        if key := self._store.delete_job(user.user_id, job_id):
+            self._storage.delete(key)
+
+    def delete_video(self, user: Identity, video_id: str) -> None:
+        """Delete a video and cancel its live jobs. Ended ones keep their results. Raises NotFound."""
+        self._storage.delete(self._store.delete_video(user.user_id, video_id))
+
+    def user_deleted(self, event: Event) -> None:
+        """Bus handler for `user.deleted`: delete all that the user had. Repeats are harmless."""
+        for key in self._store.delete_user(event.subject):
+            self._storage.delete(key)
+
+    def _once(self, user: Identity, once: Once | None, accept: Callable[[], str]) -> Accepted:
+        if earlier := self.replay(user, once):
+            return earlier
+        try:
+            return Accepted(accept())
+        except AlreadyAccepted:  # between the look and the transaction
+            winner = self.replay(user, once)
+            assert winner is not None
+            return winner
+
+    def _drop(self, video: NewVideo) -> None:
+        """Delete the object unless a row names it: a transaction may be stored although its answer was lost."""
+        if self._store.unclaimed([video.storage_key]):
+            self._storage.delete(video.storage_key)
+
+
+def fingerprint(*declared: str | int | None) -> str:
+    """What makes two requests the same: method and path, and what they declare about their content."""
+    return hashlib.sha256(json.dumps(declared).encode()).hexdigest()

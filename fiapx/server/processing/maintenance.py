@@ -1,0 +1,82 @@
+"""What keeps processing tidy: silent workers' jobs, abandoned uploads, objects that nothing names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from threading import Event
+from typing import Final
+
+import structlog
+
+from fiapx.core.ports import Storage
+from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.store import Store
+
+log = structlog.get_logger(__name__)
+
+_BATCH: Final = 500
+_KEEP_KEYS: Final = 24 * 3600
+"""Seconds after which an Idempotency-Key may be used anew."""
+
+
+class Maintenance:
+    """Times in seconds. `sweep_age` must exceed the time between storing an object and committing its row."""
+
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        storage: Storage,
+        *,
+        reaper_interval: float = 5,
+        sweep_interval: float = 300,
+        sweep_age: float = 3600,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._storage = storage
+        self._reaper_interval = reaper_interval
+        self._sweep_interval = sweep_interval
+        self._sweep_age = sweep_age
+
+    def sweep(self) -> int:
+        """Remove what nobody owns and nobody writes; return how many objects and temporary files."""
+        removed = self._storage.sweep(self._sweep_age)
+        for batch in _batches(self._old("videos/")):
+            removed += self._remove(batch)
+        for batch in _batches(self._old("jobs/")):
+            removed += self._remove(batch)
+        self._store.forget_keys(_KEEP_KEYS)
+        if removed:
+            log.info("swept", removed=removed)
+        return removed
+
+    def run(self, stop: Event) -> None:
+        """Reap and sweep until `stop` is set; the first round is at once."""
+        next_sweep = time.monotonic()
+        while not stop.is_set():
+            try:
+                self._leases.reap()
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + self._sweep_interval
+                    self.sweep()
+            except Exception:  # the database may come back
+                log.exception("maintenance_failed")
+            stop.wait(self._reaper_interval)
+
+    def _old(self, prefix: str) -> Iterator[str]:
+        return (key for key, age in self._storage.list(prefix) if age >= self._sweep_age)
+
+    def _remove(self, keys: list[str]) -> int:
+        orphans = self._store.unclaimed(keys)
+        for key in orphans:
+            self._storage.delete(key)
+            log.info("orphan_removed", key=key)
+        return len(orphans)
+
+
+def _batches(keys: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(keys, _BATCH)):
+        yield batch

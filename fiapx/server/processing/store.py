@@ -1,0 +1,178 @@
+"""What users write: uploads, jobs, cancellations, deletions. One method is one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import asdict
+
+from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from fiapx.core.errors import Conflict, JobFinished, JobNotFinished, NotFound
+from fiapx.core.jobs import LIVE, JobState
+from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once
+from fiapx.server.processing.tables import idempotency, jobs, videos
+from fiapx.server.processing.transitions import Transitions
+from fiapx.server.sql import now_ms
+
+
+class AlreadyAccepted(Exception):
+    """Another request with this Idempotency-Key was accepted first."""
+
+
+class Store:
+    """Writes through the primary database."""
+
+    def __init__(self, transitions: Transitions) -> None:
+        self._transitions = transitions
+        self.outbox = transitions.outbox
+
+    def accept(
+        self, user_id: str, *, video: NewVideo | None = None, job: NewJob | None = None, once: Once | None = None
+    ) -> str:
+        """Store a video, a job, or both; return the id of the job, or else of the video.
+
+        Raises NotFound if the job's video is not the user's, and AlreadyAccepted.
+        """
+        job_id = str(uuid.uuid4())
+        with self._transitions.begin() as connection:
+            resource = ("job", job_id) if job else ("video", video.id if video else "")
+            _reserve(connection, user_id, once, *resource)
+            if video:
+                connection.execute(
+                    insert(videos).values(
+                        user_id=user_id, storage_key=video.storage_key, created_ms=now_ms(), **asdict(video)
+                    )
+                )
+            if job:
+                self._add_job(connection, job_id, user_id, job)
+        return resource[1]
+
+    def _add_job(self, connection: Connection, job_id: str, user_id: str, job: NewJob) -> None:
+        name = connection.scalar(
+            select(videos.c.name)
+            .where(videos.c.id == job.video_id, videos.c.user_id == user_id)
+            .with_for_update(read=True)
+        )
+        if name is None:
+            raise NotFound
+        connection.execute(
+            insert(jobs).values(
+                id=job_id,
+                user_id=user_id,
+                video_name=name,
+                state=JobState.QUEUED,
+                created_ms=now_ms(),
+                **asdict(job),
+            )
+        )
+        self._transitions.queued(connection, job_id)
+
+    def accepted(self, user_id: str, key: str) -> tuple[str, Kind, str] | None:
+        """(fingerprint, kind, id) of what was accepted with this Idempotency-Key."""
+        with self._transitions.reader.connect() as connection:
+            row = connection.execute(
+                select(idempotency).where(idempotency.c.user_id == user_id, idempotency.c.key == key)
+            ).one_or_none()
+        return (row.fingerprint, row.kind, row.resource_id) if row else None
+
+    def retry(self, user_id: str, job_id: str, once: Once | None = None) -> str:
+        """A new job like an ended one.
+
+        Raises NotFound, JobNotFinished, Conflict (the video is gone), AlreadyAccepted.
+        """
+        new_id = str(uuid.uuid4())
+        with self._transitions.begin() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id, jobs.c.user_id == user_id)).one_or_none()
+            if row is None:
+                raise NotFound
+            if row.state in LIVE:
+                raise JobNotFinished("The job has not ended yet.")
+            _reserve(connection, user_id, once, "job", new_id)
+            try:
+                self._add_job(connection, new_id, user_id, NewJob(row.video_id, row.options, row.email, job_id))
+            except NotFound:
+                raise Conflict("The video of this job was deleted.", hint="Upload it again.") from None
+        return new_id
+
+    def cancel(self, user_id: str, job_id: str) -> None:
+        """End a live job. Raises NotFound, JobFinished."""
+        mine = and_(jobs.c.id == job_id, jobs.c.user_id == user_id)
+        with self._transitions.begin() as connection:
+            if self._transitions.end(connection, mine, JobState.CANCELLED) is None:
+                raise JobFinished if connection.scalar(select(jobs.c.id).where(mine)) else NotFound
+
+    def delete_job(self, user_id: str, job_id: str) -> str | None:
+        """Forget an ended job; return the key of its result. Raises NotFound, JobNotFinished."""
+        mine = and_(jobs.c.id == job_id, jobs.c.user_id == user_id)
+        with self._transitions.begin() as connection:
+            row = connection.execute(
+                delete(jobs).where(mine, jobs.c.state.not_in(LIVE)).returning(jobs.c.result_key)
+            ).one_or_none()
+            if row is None:
+                live = connection.scalar(select(jobs.c.id).where(mine))
+                raise JobNotFinished("The job has not ended yet; cancel it first.") if live else NotFound
+        key: str | None = row.result_key
+        return key
+
+    def delete_video(self, user_id: str, video_id: str) -> str:
+        """Forget a video and cancel its live jobs; return its storage key. Raises NotFound."""
+        with self._transitions.begin() as connection:
+            key: str | None = connection.scalar(
+                delete(videos)
+                .where(videos.c.id == video_id, videos.c.user_id == user_id)
+                .returning(videos.c.storage_key)
+            )
+            if key is None:
+                raise NotFound
+            for job_id in connection.scalars(
+                select(jobs.c.id).where(jobs.c.video_id == video_id, jobs.c.state.in_(LIVE))
+            ).all():
+                self._transitions.end(connection, jobs.c.id == job_id, JobState.CANCELLED)
+        return key
+
+    def delete_user(self, user_id: str) -> list[str]:
+        """Forget everything of a user; return the storage keys that are free now."""
+        with self._transitions.begin() as connection:
+            connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
+            keys: list[str | None] = []
+            for table, column in ((jobs, jobs.c.result_key), (videos, videos.c.storage_key)):
+                keys += connection.scalars(delete(table).where(table.c.user_id == user_id).returning(column))
+        return [key for key in keys if key]
+
+    def unclaimed(self, keys: Collection[str]) -> set[str]:
+        """Those of the storage keys that no video, no result and no running attempt owns."""
+        with self._transitions.reader.connect() as connection:
+            owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.storage_key.in_(keys))))
+            job_ids = {key.split("/")[1] for key in keys if key.startswith("jobs/")}
+            for row in connection.execute(
+                select(jobs.c.id, jobs.c.attempt, jobs.c.state, jobs.c.result_key).where(jobs.c.id.in_(job_ids))
+            ):
+                running = row.state == JobState.RUNNING
+                owned.add(f"jobs/{row.id}/{row.attempt}.zip" if running else row.result_key)
+        return set(keys) - owned
+
+    def forget_keys(self, older_than: float) -> None:
+        """Drop Idempotency-Keys from more than so many seconds ago."""
+        with self._transitions.engine.begin() as connection:
+            connection.execute(delete(idempotency).where(idempotency.c.created_ms < now_ms() - int(older_than * 1000)))
+
+
+def _reserve(connection: Connection, user_id: str, once: Once | None, kind: str, resource_id: str) -> None:
+    """The unique key decides which of several equal requests is the one."""
+    if once is None:
+        return
+    try:
+        connection.execute(
+            insert(idempotency).values(
+                user_id=user_id,
+                key=once.key,
+                fingerprint=once.fingerprint,
+                kind=kind,
+                resource_id=resource_id,
+                created_ms=now_ms(),
+            )
+        )
+    except IntegrityError:
+        raise AlreadyAccepted from None

@@ -1,0 +1,73 @@
+"""The tables of processing. Every index serves a query that is in use."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text
+
+from fiapx.server.outbox import outbox_table
+
+metadata = MetaData()
+
+videos = Table(
+    "videos",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("storage_key", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("ix_videos_user", "user_id", "created_ms", "id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("email", Text),
+    Column("video_id", Text, nullable=False),  # no foreign key: a job's history outlives its video
+    Column("video_name", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),  # higher goes first
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("not_before_ms", BigInteger, nullable=False, server_default="0"),
+    Column("lease_token", Text),
+    Column("lease_until_ms", BigInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("warnings", Text),
+    Column("frames", Integer),
+    Column("engine", Text),
+    Column("result_key", Text),
+    Column("result_size", BigInteger),
+    Column("result_sha256", Text),
+    Column("manifest_offset", BigInteger),
+    Column("manifest_size", BigInteger),
+    Column("retry_of", Text),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Index("ix_jobs_user", "user_id", "created_ms", "id"),
+    Index("ix_jobs_user_state", "user_id", "state", "created_ms", "id"),
+    Index("ix_jobs_queue", "state", "priority", "created_ms"),
+    Index("ix_jobs_video", "video_id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("user_id", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("user_id", "key"),
+)
+
+outbox = outbox_table(metadata)

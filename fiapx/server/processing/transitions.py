@@ -1,0 +1,92 @@
+"""How a job changes its state: always in a transaction that also tells the world, through the outbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, update
+
+from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, JOB_QUEUED
+from fiapx.core.jobs import LIVE, JobState
+from fiapx.server.outbox import Outbox
+from fiapx.server.processing import tables
+from fiapx.server.processing.tables import jobs
+from fiapx.server.sql import now_ms, reader
+
+_TERMINAL_EVENTS = {
+    JobState.COMPLETED: JOB_COMPLETED,
+    JobState.FAILED: JOB_FAILED,
+    JobState.CANCELLED: JOB_CANCELLED,
+}
+_NO_LEASE = {"lease_token": None, "lease_until_ms": None}
+
+
+class Transitions:
+    """The database and the outbox of processing. `wake` is set after each commit, so that a relay need not poll."""
+
+    def __init__(self, engine: Engine, wake: Event) -> None:
+        self.engine = engine
+        self.reader = reader(engine)
+        self.outbox = Outbox(engine, tables.outbox)
+        self._wake = wake
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction."""
+        with self.engine.begin() as connection:
+            yield connection
+        self._wake.set()
+
+    def end(
+        self, connection: Connection, which: ColumnElement[bool], state: JobState, **values: Any
+    ) -> Row[Any] | None:
+        """Move the live job that `which` selects to a terminal state and write its one terminal event.
+
+        None: there is no such job, or it has ended already.
+        """
+        row = connection.execute(
+            update(jobs)
+            .where(which, jobs.c.state.in_(LIVE))
+            .values(state=state, finished_ms=now_ms(), version=jobs.c.version + 1, **_NO_LEASE, **values)
+            .returning(*jobs.c)
+        ).one_or_none()
+        if row is not None:
+            self.outbox.add(connection, _TERMINAL_EVENTS[state], row.id, _facts(row))
+        return row
+
+    def requeue(self, connection: Connection, which: ColumnElement[bool], **values: Any) -> Row[Any] | None:
+        """Give the running job that `which` selects back to the queue. None: it does not run."""
+        row = connection.execute(
+            update(jobs)
+            .where(which, jobs.c.state == JobState.RUNNING)
+            .values(state=JobState.QUEUED, version=jobs.c.version + 1, **_NO_LEASE, **values)
+            .returning(jobs.c.id, jobs.c.failures)
+        ).one_or_none()
+        if row is not None:
+            self.queued(connection, row.id)
+        return row
+
+    def queued(self, connection: Connection, job_id: str) -> None:
+        """Say that work exists."""
+        self.outbox.add(connection, JOB_QUEUED, job_id, {"job_id": job_id})
+
+
+def _facts(row: Row[Any]) -> dict[str, Any]:
+    """The data of a terminal event: all that a notice or a metric needs, so that nobody has to ask back."""
+    return {
+        "job_id": row.id,
+        "user_id": row.user_id,
+        "email": row.email,
+        "video_name": row.video_name,
+        "state": row.state,
+        "frames": row.frames,
+        "size": row.result_size,
+        "warnings": json.loads(row.warnings or "[]"),
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+        "seconds": max(0, row.finished_ms - row.created_ms) / 1000,
+    }

@@ -1,0 +1,105 @@
+"""The bodies that the API answers with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from fiapx.core.jobs import JobState
+from fiapx.server.processing.model import Video
+
+
+class VideoView(BaseModel):
+    """An uploaded video."""
+
+    id: str
+    name: str
+    size: int
+    sha256: str
+    created_at: datetime
+
+
+class VideoPage(BaseModel):
+    """Newest first; `next_cursor` is null on the last page."""
+
+    items: list[VideoView]
+    next_cursor: str | None
+
+
+class VideoRef(BaseModel):
+    """The video of a job; it may have been deleted since."""
+
+    id: str
+    name: str
+
+
+class ProgressView(BaseModel):
+    """Frames in the ZIP so far; `total` is 0 while the video is being indexed."""
+
+    done: int
+    total: int
+
+
+class ErrorView(BaseModel):
+    """Why a job failed; `code` is stable."""
+
+    code: str
+    message: str
+
+
+class WarningView(BaseModel):
+    """What to know about a result that is usable all the same; `code` is stable."""
+
+    code: str
+    message: str
+    counts: dict[str, int] = {}
+
+
+class ResultView(BaseModel):
+    """The ZIP of a completed job."""
+
+    frames: int
+    size: int
+    sha256: str
+    engine: str
+
+
+class JobView(BaseModel):
+    """A job. `queue_position` is given while it waits, `eta_seconds` and live `progress` while it runs."""
+
+    id: str
+    state: JobState
+    attempt: int
+    video: VideoRef
+    options: dict[str, Any]
+    progress: ProgressView | None = None
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    error: ErrorView | None = None
+    warnings: list[WarningView] = []
+    result: ResultView | None = None
+    retry_of: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class JobPage(BaseModel):
+    """Newest first; `next_cursor` is null on the last page."""
+
+    items: list[JobView]
+    next_cursor: str | None
+
+
+def video_view(video: Video) -> VideoView:
+    """What its owner sees of a video."""
+    return VideoView(
+        id=video.id, name=video.name, size=video.size, sha256=video.sha256, created_at=when(video.created_ms)
+    )
+
+
+def when(ms: int) -> datetime:
+    """Milliseconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,1 @@
+"""Takes jobs from processing's queue and runs the engine on them."""

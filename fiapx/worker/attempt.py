@@ -1,0 +1,130 @@
+"""One attempt at one job: read the video, write the ZIP, publish it if the job is still ours."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+import structlog
+
+from fiapx.core.errors import LeaseLost
+from fiapx.core.options import ExtractOptions
+from fiapx.core.ports import Cache, Storage
+from fiapx.media.extract import extract
+from fiapx.media.model import Limits, Progress, Result, Source
+from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.model import Claim
+from fiapx.server.processing.progress import drop_progress, put_progress
+from fiapx.worker.monitor import Monitor
+
+log = structlog.get_logger(__name__)
+
+_PROGRESS_INTERVAL: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What attempts are made with."""
+
+    leases: Leases
+    storage: Storage
+    cache: Cache
+    limits: Limits = Limits()
+    heartbeat: float = 10.0
+    ffmpeg: Path | None = None
+
+
+class Attempt:
+    """Runs to its end and reports it, whatever happens; nothing of a lost attempt stays behind.
+
+    Setting `cancelled` from outside gives the job back to the queue, uncharged.
+    """
+
+    def __init__(self, workshop: Workshop, claim: Claim, started: float) -> None:
+        self._shop = workshop
+        self._claim = claim
+        self._started = started
+        self._told = 0.0
+        self._log = log.bind(job_id=claim.job_id, attempt=claim.attempt)
+        self.cancelled = Event()
+
+    def run(self) -> None:
+        """Never raises: what cannot even be reported is left to the reaper."""
+        try:
+            with Monitor(
+                self._shop.leases,
+                self._claim,
+                self.cancelled,
+                heartbeat=self._shop.heartbeat,
+                started=self._started,
+            ) as monitor:
+                self._work(monitor)
+        except LeaseLost:
+            self._log.info("attempt_discarded")
+        except Exception:  # noqa: BLE001 - the lease runs out by itself
+            self._log.exception("attempt_not_reported")
+        finally:
+            with suppress(Exception):
+                drop_progress(self._shop.cache, self._claim.job_id)
+
+    def _work(self, monitor: Monitor) -> None:
+        self._log.info("attempt_started")
+        try:
+            result = self._extract()
+        except Exception as error:  # noqa: BLE001 - whatever the engine does, the worker goes on
+            self._give_up(error, lost=monitor.lost)
+        else:
+            self._publish(result)
+
+    def _extract(self) -> Result:
+        """The ZIP is on stable storage afterwards, though nobody can see it yet."""
+        claim, shop = self._claim, self._shop
+        with shop.storage.open(claim.video_key) as video, shop.storage.create(claim.result_key) as output:
+            result = extract(
+                Source(claim.video_name, video, claim.video_sha256),
+                ExtractOptions.model_validate_json(claim.options),
+                output,
+                limits=shop.limits,
+                ffmpeg=shop.ffmpeg,
+                on_progress=self._progress,
+                cancelled=self.cancelled,
+            )
+            output.commit()
+            return result
+
+    def _publish(self, result: Result) -> None:
+        """If the database fails here, the object stays: the transaction may have been stored all the same.
+
+        Otherwise the reaper repeats the job, and the sweeper finds the object.
+        """
+        try:
+            self._shop.leases.complete(self._claim, result)
+        except LeaseLost:
+            self._shop.storage.delete(self._claim.result_key)
+            raise
+        self._log.info("job_completed", frames=result.frames, size=result.size, engine=result.engine)
+
+    def _give_up(self, error: Exception, *, lost: bool) -> None:
+        if lost:
+            self._log.info("attempt_discarded")
+        elif self.cancelled.is_set():
+            self._shop.leases.release(self._claim)
+            self._log.info("attempt_released")
+        else:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        state = self._shop.leases.fail(self._claim, error)
+        known = getattr(error, "code", "internal") != "internal"
+        self._log.warning("attempt_failed", state=state, error=str(error), exc_info=None if known else error)
+
+    def _progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._told >= _PROGRESS_INTERVAL:
+            self._told = now
+            with suppress(Exception):  # a cache that is down costs the numbers, not the job
+                put_progress(self._shop.cache, self._claim.job_id, self._claim.attempt, progress.done, progress.total)

@@ -1,0 +1,73 @@
+"""Watches over a lease while the engine works: renews it, and stops the engine once the job is no longer ours."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Thread
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from fiapx.core.errors import LeaseLost
+from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.model import Claim
+
+log = structlog.get_logger(__name__)
+
+_LOOK: Final = 1.0
+_MARGIN: Final = 0.2
+"""The part of a lease that is kept as time to stop the decoder in, should the database stay silent."""
+
+
+class Monitor:
+    """Sets `cancelled` when the job was cancelled, reclaimed or deleted, or the lease runs out unrenewed.
+
+    `started` is the monotonic time from before the claim: no clock but the database's is compared with the lease.
+    """
+
+    def __init__(self, leases: Leases, claim: Claim, cancelled: Event, *, heartbeat: float, started: float) -> None:
+        self._leases = leases
+        self._claim = claim
+        self._cancelled = cancelled
+        self._heartbeat = heartbeat
+        self._renewed = started
+        self._done = Event()
+        self._thread = Thread(target=self._run, name=f"monitor-{claim.job_id}", daemon=True)
+        self.lost = False
+        """The job is no longer ours."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(min(_LOOK, self._heartbeat)):
+            try:
+                self._look()
+            except LeaseLost:
+                return self._stop("lease_lost")
+            except Exception as error:  # noqa: BLE001 - the database may come back in time
+                log.warning("lease_not_renewed", job_id=self._claim.job_id, error=str(error))
+            if time.monotonic() > self._renewed + self._leases.lease * (1 - _MARGIN):
+                return self._stop("lease_not_renewable")
+        return None
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed >= self._heartbeat:
+            self._leases.renew(self._claim)
+            self._renewed = now
+        elif not self._leases.owned(self._claim):
+            raise LeaseLost
+
+    def _stop(self, event: str) -> None:
+        log.info(event, job_id=self._claim.job_id, attempt=self._claim.attempt)
+        self.lost = True
+        self._cancelled.set()

@@ -1,0 +1,93 @@
+"""The worker: so many threads, each claims and runs one job after the other."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Lock, Thread, current_thread
+from typing import Final
+
+import structlog
+
+from fiapx.core.ports import Bus
+from fiapx.worker.attempt import Attempt, Workshop
+
+log = structlog.get_logger(__name__)
+
+_KILL_TIME: Final = 10.0
+"""Seconds for a cancelled engine to end its decoder and for the job to be given back."""
+
+
+class Worker:
+    """`poll` bounds, in seconds, how late work is noticed when no message came."""
+
+    def __init__(self, workshop: Workshop, bus: Bus, *, concurrency: int = 1, poll: float = 1.0) -> None:
+        self._shop = workshop
+        self._bus = bus
+        self._poll = poll
+        self._stopping = Event()
+        self._hurry = Event()
+        self._lock = Lock()
+        self._running: set[Attempt] = set()
+        self._threads = [
+            Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(concurrency)
+        ]
+
+    def start(self) -> None:
+        """Begin to work; returns at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, grace: float) -> bool:
+        """Take no new job, let running ones finish for `grace` seconds, then give them back to the queue.
+
+        Returns whether all came to rest. May be called again, from another thread, with a shorter grace.
+        """
+        self._stopping.set()
+        if not self._rest(grace):
+            self._release()
+        return self._rest(_KILL_TIME)
+
+    def alive(self) -> bool:
+        """Do all threads work? For health checks."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                worked = self._next()
+            except Exception:  # the database may come back
+                log.exception("claim_failed", thread=current_thread().name)
+                self._stopping.wait(self._poll)
+                continue
+            if not worked:
+                self._bus.wait_for_work(self._poll)
+
+    def _next(self) -> bool:
+        started = time.monotonic()
+        claim = self._shop.leases.claim()
+        if claim is None:
+            return False
+        attempt = Attempt(self._shop, claim, started)
+        with self._lock:
+            self._running.add(attempt)
+            if self._hurry.is_set():
+                attempt.cancelled.set()
+        try:
+            attempt.run()
+        finally:
+            with self._lock:
+                self._running.discard(attempt)
+        return True
+
+    def _release(self) -> None:
+        with self._lock:
+            self._hurry.set()
+            for attempt in self._running:
+                attempt.cancelled.set()
+
+    def _rest(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

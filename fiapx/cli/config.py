@@ -1,0 +1,18 @@
+"""Settings for commands: the one place where the command line reads them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from fiapx.core.errors import UsageError
+from fiapx.core.options import explain
+from fiapx.settings import Settings
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises UsageError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = ", ".join(sorted({f"FIAPX_{str(item['loc'][0]).upper()}" for item in error.errors() if item["loc"]}))
+        raise UsageError(f"{names}: {explain(error)}") from None

@@ -1,0 +1,91 @@
+"""The gateway: puts services, health, metrics, documentation and middleware together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse, Response
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+import fiapx
+from fiapx.server.gateway.body import BodyGuard
+from fiapx.server.gateway.health import Health, HealthCheck, health_router
+from fiapx.server.gateway.metrics import instrument, metrics_router
+from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
+from fiapx.server.gateway.openapi import docs_router, merge_openapi
+from fiapx.server.http import create_app
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs"})
+"""Paths that stream bodies of any size."""
+
+
+def create_gateway(
+    *,
+    mounts: Mapping[str, ASGIApp],
+    checks: Mapping[str, HealthCheck],
+    registry: CollectorRegistry,
+    draining: threading.Event,
+    body_timeout: float = 60,
+    uploads: Collection[str] = UPLOADS,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """One app for all services.
+
+    `mounts` are ASGI apps by path prefix; those of Starlette run their lifespans, and those of FastAPI join the
+    documentation. `lifespan` is entered after theirs and left before them. Once `draining` is set, new requests get
+    503. `body_timeout` is in seconds.
+    """
+    app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
+    app.version = fiapx.__version__
+    app.router.redirect_slashes = False
+    app.include_router(health_router(Health(checks, draining)))
+    app.include_router(metrics_router(registry))
+    app.include_router(docs_router())
+    app.add_api_route("/", _root, include_in_schema=False)
+    for prefix in sorted(mounts, key=len, reverse=True):
+        app.mount(prefix, mounts[prefix])
+    app.openapi_schema = merge_openapi(
+        app.openapi(), {prefix: child.openapi() for prefix, child in mounts.items() if isinstance(child, FastAPI)}
+    )
+    _add_middleware(app, registry, draining, body_timeout, uploads)
+    return app
+
+
+def _add_middleware(
+    app: FastAPI, registry: CollectorRegistry, draining: threading.Event, body_timeout: float, uploads: Collection[str]
+) -> None:
+    """From the innermost to the outermost."""
+    app.add_middleware(ErrorBoundary)
+    app.add_middleware(BodyGuard, timeout=body_timeout, uploads=uploads)
+    app.add_middleware(Drain, draining=draining)
+    instrument(app, registry)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog)
+    app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
+
+
+def _lifespans(mounts: Mapping[str, ASGIApp], own: Lifespan | None) -> Lifespan:
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for child in mounts.values():
+                if isinstance(child, Starlette):  # a mounted app's lifespan does not run by itself
+                    await stack.enter_async_context(child.router.lifespan_context(child))
+            if own is not None:
+                await stack.enter_async_context(own(app))
+            yield
+
+    return run
+
+
+async def _root() -> Response:
+    return RedirectResponse("/docs")

@@ -1,0 +1,123 @@
+"""Is the server alive, is it ready, and how is each thing it depends on?"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Final, Literal
+
+import structlog
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.server.http import error_response
+
+log = structlog.get_logger(__name__)
+
+HealthCheck = Callable[[], None]
+"""Returns when a dependency works, and raises when it does not. May block."""
+
+DEADLINE: Final = 1.5
+"""Seconds that an answer waits for the checks: monitors give up after two."""
+
+
+class CheckResult(BaseModel):
+    status: Literal["ok", "failing", "timeout"]
+    latency_ms: float
+    detail: str | None = None
+
+
+class HealthReport(BaseModel):
+    status: Literal["ok", "failing", "draining"]
+    checks: dict[str, CheckResult]
+
+
+class Health:
+    """Runs all checks at once, each on its own thread, and waits for them no longer than the deadline."""
+
+    def __init__(
+        self, checks: Mapping[str, HealthCheck], draining: threading.Event, deadline: float = DEADLINE
+    ) -> None:
+        self._probes = {name: _Probe(name, check) for name, check in checks.items()}
+        self._draining = draining
+        self._deadline = deadline
+
+    async def report(self) -> HealthReport:
+        """Polls, so that neither a full thread pool nor a hanging check can delay the answer."""
+        started = time.monotonic()
+        running = {name: probe.start() for name, probe in self._probes.items()}
+        while not all(future.done() for future in running.values()) and time.monotonic() - started < self._deadline:
+            await asyncio.sleep(0.005)
+        waited = round((time.monotonic() - started) * 1000, 1)
+        late = CheckResult(status="timeout", latency_ms=waited, detail="No answer yet.")
+        checks = {name: future.result() if future.done() else late for name, future in running.items()}
+        if self._draining.is_set():
+            return HealthReport(status="draining", checks=checks)
+        healthy = all(check.status == "ok" for check in checks.values())
+        return HealthReport(status="ok" if healthy else "failing", checks=checks)
+
+
+class _Probe:
+    """One check. While it hangs it is not started again, so hanging checks cost one thread each."""
+
+    def __init__(self, name: str, check: HealthCheck) -> None:
+        self._name = name
+        self._check = check
+        self._lock = threading.Lock()
+        self._running: Future[CheckResult] | None = None
+
+    def start(self) -> Future[CheckResult]:
+        with self._lock:
+            if self._running is None or self._running.done():
+                self._running = Future()
+                threading.Thread(
+                    target=self._run, args=(self._running,), name=f"health-{self._name}", daemon=True
+                ).start()
+            return self._running
+
+    def _run(self, future: Future[CheckResult]) -> None:
+        started = time.perf_counter()
+        status: Literal["ok", "failing"] = "ok"
+        detail = None
+        try:
+            self._check()
+        except FiapxError as error:
+            status, detail = "failing", error.message
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thing does not work
+            log.warning("health_check_failed", check=self._name, error=repr(error))
+            status, detail = "failing", "The check failed; the server's log says why."
+        latency = round((time.perf_counter() - started) * 1000, 1)
+        future.set_result(CheckResult(status=status, latency_ms=latency, detail=detail))
+
+
+def health_router(health: Health) -> APIRouter:
+    """``/live``, ``/ready`` and ``/all``."""
+    router = APIRouter(prefix="/api/v1/health", tags=["health"])
+
+    @router.get("/live")
+    async def live() -> dict[str, str]:
+        """The process serves requests."""
+        return {"status": "ok"}
+
+    @router.get("/ready", responses={503: {"description": "Not ready"}})
+    async def ready() -> Response:
+        """Requests are welcome: every check passes, and the server is not shutting down."""
+        report = await health.report()
+        if report.status == "ok":
+            return JSONResponse({"status": "ok"})
+        bad = [name for name, check in report.checks.items() if check.status != "ok"]
+        why = "shutting down" if report.status == "draining" else ", ".join(bad)
+        return error_response(Unavailable(f"Not ready: {why}."))
+
+    @router.get("/all", response_model=HealthReport, responses={503: {"model": HealthReport}})
+    async def everything() -> Response:
+        """Each dependency and role by name."""
+        report = await health.report()
+        return JSONResponse(report.model_dump(), 200 if report.status == "ok" else 503)
+
+    return router

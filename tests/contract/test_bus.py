@@ -1,0 +1,89 @@
+"""The Bus port, for every adapter."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fiapx.adapters.bus_memory import MemoryBus
+from fiapx.core.errors import Unavailable
+from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
+from fiapx.core.ports import Bus
+
+
+@pytest.fixture(params=["memory"])
+def bus(request: pytest.FixtureRequest) -> Iterator[Bus]:
+    bus = {"memory": MemoryBus}[request.param]()
+    yield bus
+    bus.close()
+
+
+def event(type_: str, id_: str = "1") -> Event:
+    return Event(id=id_, type=type_, subject="job", created_ms=0)
+
+
+def test_delivers_to_every_subscriber_of_the_type(bus: Bus) -> None:
+    first: list[str] = []
+    second: list[str] = []
+    bus.subscribe("first", {JOB_COMPLETED, JOB_FAILED}, lambda event: first.append(event.type))
+    bus.subscribe("second", {JOB_FAILED}, lambda event: second.append(event.type))
+    bus.publish(event(JOB_COMPLETED))
+    bus.publish(event(JOB_FAILED))
+    assert first == [JOB_COMPLETED, JOB_FAILED]
+    assert second == [JOB_FAILED]
+
+
+def test_a_subscriber_that_fails_gets_the_event_again_and_hinders_no_other(bus: Bus) -> None:
+    seen: list[str] = []
+    troubles = [RuntimeError("not now")]
+
+    def fragile(_: Event) -> None:
+        if troubles:
+            raise troubles.pop()
+        seen.append("fragile")
+
+    bus.subscribe("fragile", {JOB_FAILED}, fragile)
+    bus.subscribe("robust", {JOB_FAILED}, lambda _: seen.append("robust"))
+    with pytest.raises(Unavailable, match="fragile"):
+        bus.publish(event(JOB_FAILED))
+    assert seen == ["robust"]
+    bus.publish(event(JOB_FAILED))
+    assert seen == ["robust", "fragile", "robust"]
+
+
+def test_queued_work_wakes_a_waiting_worker(bus: Bus) -> None:
+    timer = threading.Timer(0.05, lambda: bus.publish(event(JOB_QUEUED)))
+    timer.start()
+    started = time.monotonic()
+    assert bus.wait_for_work(10)
+    assert time.monotonic() - started < 5
+    timer.join()
+
+
+def test_work_that_came_before_the_wait_is_not_missed(bus: Bus) -> None:
+    bus.publish(event(JOB_QUEUED))
+    assert bus.wait_for_work(10)
+
+
+def test_waiting_ends_without_work(bus: Bus) -> None:
+    bus.publish(event(JOB_FAILED))
+    assert not bus.wait_for_work(0.01)
+
+
+def test_close_wakes_everyone(bus: Bus) -> None:
+    woken = threading.Barrier(4)
+
+    def wait() -> None:
+        bus.wait_for_work(60)
+        woken.wait(5)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    bus.close()
+    woken.wait(5)
+    for thread in threads:
+        thread.join()

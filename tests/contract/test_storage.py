@@ -1,0 +1,191 @@
+"""The Storage port, for every adapter."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from fiapx.adapters.storage_disk import DiskStorage
+from fiapx.core.errors import NoSpace, NotFound
+from fiapx.core.ports import Storage
+
+
+@pytest.fixture(params=["disk"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return {"disk": DiskStorage}[request.param](tmp_path / "objects")
+
+
+def put(storage: Storage, key: str, content: bytes) -> None:
+    with storage.create(key) as writer:
+        writer.write(content)
+        writer.commit()
+
+
+def test_gives_back_what_was_written(storage: Storage) -> None:
+    content = os.urandom(3_000_000)
+    with storage.create("videos/a") as writer:
+        assert writer.write(content[:1_000_000]) == 1_000_000
+        assert writer.write(memoryview(content)[1_000_000:]) == 2_000_000
+        writer.commit()
+    assert storage.size("videos/a") == len(content)
+    assert b"".join(storage.read("videos/a")) == content
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, None), (0, 0), (0, 1), (5, 9), (7, None), (1_000_000, 1_999_999)])
+def test_reads_ranges_in_bounded_chunks(storage: Storage, start: int, end: int | None) -> None:
+    content = os.urandom(2_000_000)
+    put(storage, "videos/a", content)
+    chunks = list(storage.read("videos/a", start, end))
+    assert b"".join(chunks) == content[start:end]
+    assert all(len(chunk) <= 1024 * 1024 for chunk in chunks)
+
+
+def test_opens_a_seekable_file_with_a_descriptor(storage: Storage) -> None:
+    put(storage, "videos/a", b"0123456789")
+    with storage.open("videos/a") as file:
+        assert os.pread(file.fileno(), 3, 4) == b"456"
+        file.seek(8)
+        assert file.read() == b"89"
+
+
+def test_an_object_is_invisible_until_commit(storage: Storage) -> None:
+    with storage.create("videos/a") as writer:
+        writer.write(b"half")
+        assert list(storage.list("")) == []
+        with pytest.raises(NotFound):
+            storage.size("videos/a")
+
+
+def test_leaving_without_commit_discards(storage: Storage, tmp_path: Path) -> None:
+    with storage.create("videos/a") as writer:
+        writer.write(b"half")
+    with pytest.raises(ZeroDivisionError), storage.create("videos/b") as writer:
+        writer.write(b"half")
+        raise ZeroDivisionError
+    assert list(storage.list("")) == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_new_object_replaces_the_old_one_at_commit(storage: Storage) -> None:
+    put(storage, "videos/a", b"old")
+    with storage.create("videos/a") as writer:
+        writer.write(b"new!")
+        assert b"".join(storage.read("videos/a")) == b"old"
+        writer.commit()
+    assert b"".join(storage.read("videos/a")) == b"new!"
+
+
+def test_a_reader_keeps_an_object_that_is_deleted(storage: Storage) -> None:
+    put(storage, "videos/a", b"content")
+    with storage.open("videos/a") as file:
+        storage.delete("videos/a")
+        assert file.read() == b"content"
+
+
+def test_what_is_missing_is_not_found(storage: Storage) -> None:
+    put(storage, "jobs/j/1.zip", b"x")
+    for key in ("videos/a", "jobs", "jobs/j", "jobs/j/1.zip/more"):
+        with pytest.raises(NotFound):
+            storage.open(key)
+        with pytest.raises(NotFound):
+            storage.size(key)
+        with pytest.raises(NotFound):
+            next(storage.read(key))
+
+
+def test_deletes_and_does_not_mind_repeats(storage: Storage) -> None:
+    put(storage, "jobs/j/1.zip", b"x")
+    storage.delete("jobs/j/1.zip")
+    storage.delete("jobs/j/1.zip")
+    storage.delete("jobs/never/1.zip")
+    assert list(storage.list("")) == []
+
+
+@pytest.mark.parametrize("key", ["", "/", "../x", "a/../../x", "/etc/passwd", "a//b", "a/./b", "a\0b", "a\nb", "tmp/x"])
+def test_refuses_keys_that_lead_elsewhere(storage: Storage, key: str) -> None:
+    with pytest.raises(NotFound):
+        storage.create(key)
+    with pytest.raises(NotFound):
+        storage.open(key)
+    with pytest.raises(NotFound):
+        storage.delete(key)
+
+
+def test_lists_by_prefix_with_ages(storage: Storage) -> None:
+    for key in ("videos/a", "videos/ab", "jobs/j/1.zip", "jobs/j/2.zip"):
+        put(storage, key, b"x")
+    assert sorted(key for key, _ in storage.list("videos/")) == ["videos/a", "videos/ab"]
+    assert sorted(key for key, _ in storage.list("jobs/j/2")) == ["jobs/j/2.zip"]
+    assert [key for key, _ in storage.list("nothing/")] == []
+    assert all(0 <= age < 60 for _, age in storage.list(""))
+
+
+def test_sweeps_abandoned_writers_but_no_living_ones(storage: Storage, tmp_path: Path) -> None:
+    abandoned = tmp_path / "objects" / "tmp" / "left-by-a-crash"
+    abandoned.write_bytes(b"half")
+    with storage.create("videos/a") as writer:
+        writer.write(b"still writing")
+        assert storage.sweep(3600) == 0
+        assert storage.sweep(0) == 1
+        assert not abandoned.exists()
+        writer.commit()
+    assert b"".join(storage.read("videos/a")) == b"still writing"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_is_no_space_and_leaves_nothing(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(NoSpace), storage.create("videos/a") as writer:
+        monkeypatch.setattr(os, call, full)
+        writer.write(b"x")
+        writer.commit()
+    monkeypatch.undo()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_commits_beside_deletions_of_the_same_folder(storage: Storage) -> None:
+    def churn(number: int) -> None:
+        for _ in range(50):
+            put(storage, f"jobs/j/{number}.zip", b"x")
+            storage.delete(f"jobs/j/{number}.zip")
+
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    put(storage, "jobs/j/9.zip", b"x")
+    assert [key for key, _ in storage.list("jobs/")] == ["jobs/j/9.zip"]
+
+
+def test_commit_syncs_the_file_before_its_name_and_the_folders_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_fsync(fd: int) -> None:
+        order.append(os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path)).split("-")[0])
+        fsync(fd)
+
+    def spy_replace(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(path, target)
+
+    storage = DiskStorage(tmp_path / "o")
+    with storage.create("jobs/j/1.zip") as writer:
+        monkeypatch.setattr(os, "fsync", spy_fsync)
+        monkeypatch.setattr(Path, "replace", spy_replace)
+        writer.write(b"x")
+        writer.commit()
+    assert order[0].startswith("/o/tmp/")
+    assert order[1:] == ["/o", "/o/jobs", "rename", "/o/jobs/j", "/o/tmp"]

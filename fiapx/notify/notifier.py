@@ -1,0 +1,91 @@
+"""Takes events in, gets mails out."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import structlog
+from sqlalchemy import Engine
+
+from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, Event
+from fiapx.core.ports import Mailer
+from fiapx.notify.render import Renderer
+from fiapx.notify.store import Delivery, NotifyStore
+
+log = structlog.get_logger(__name__)
+
+EVENTS: Final = (JOB_COMPLETED, JOB_FAILED)
+"""What to subscribe to."""
+
+BACKOFF: Final = (10, 60, 600, 3600, 6 * 3600)
+"""Seconds before each further attempt; when they are used up, the mail has failed."""
+
+_LEASE: Final = 300.0
+"""Seconds until a mail is sent again whose sender vanished; longer than any delivery takes."""
+
+_POLL: Final = 1.0
+_PAUSE: Final = 5.0
+
+
+class Notifier:
+    """Keeps a row for each event, so that a repeated event sends no second mail and a crash loses none.
+
+    A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID.
+    """
+
+    def __init__(self, engine: Engine, mailer: Mailer, *, public_url: str, mail_from: str) -> None:
+        self._store = NotifyStore(engine)
+        self._mailer = mailer
+        self._renderer = Renderer(public_url=public_url, mail_from=mail_from)
+
+    def handle(self, event: Event) -> None:
+        """Bus handler for `EVENTS`: remember to write a mail. Events that repeat or are of other types do nothing."""
+        if event.type in EVENTS and self._store.add(event, event.data.get("email")):
+            log.info("mail_queued", event_id=event.id, job_id=event.subject)
+
+    def deliver_due(self, limit: int = 10) -> int:
+        """Send up to `limit` mails that are due; return how many were tried."""
+        for count in range(limit):
+            delivery = self._store.claim(_LEASE)
+            if delivery is None:
+                return count
+            self._deliver(delivery)
+        return limit
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set."""
+        while not stop.is_set():
+            try:
+                pause = 0.0 if self.deliver_due(1) else _POLL
+            except Exception:
+                log.exception("delivery_loop_failed")
+                pause = _PAUSE
+            stop.wait(pause)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
+            self._mailer.send(self._renderer.render(delivery.event_id, delivery.recipient, delivery.data))
+        except Unavailable as error:
+            self._retry(delivery, error.message)
+        except FiapxError as error:
+            self._give_up(delivery, error.message)
+        except Exception as error:
+            log.exception("mail_crashed", event_id=delivery.event_id)
+            self._retry(delivery, f"Internal error: {type(error).__name__}")
+        else:
+            self._store.finish(delivery, "sent")
+            log.info("mail_sent", event_id=delivery.event_id, attempt=delivery.attempt)
+
+    def _retry(self, delivery: Delivery, error: str) -> None:
+        if delivery.attempt > len(BACKOFF):
+            self._give_up(delivery, error)
+            return
+        delay = BACKOFF[delivery.attempt - 1]
+        self._store.postpone(delivery, delay, error)
+        log.warning("mail_postponed", event_id=delivery.event_id, error=error, delay=delay, attempt=delivery.attempt)
+
+    def _give_up(self, delivery: Delivery, error: str) -> None:
+        self._store.finish(delivery, "failed", error)
+        log.error("mail_failed", event_id=delivery.event_id, error=error, attempt=delivery.attempt)

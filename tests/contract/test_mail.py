@@ -1,0 +1,195 @@
+"""The Mailer port, and SMTP's answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+import structlog
+from aiosmtpd.controller import Controller
+
+from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.core.errors import MailRejected, Unavailable
+from fiapx.core.ports import Mailer
+
+
+class Inbox:
+    """An SMTP server's handler: gives the answers it is told to, then accepts."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+        self.rcpt_answers: list[str] = []
+        self.mails: list[Any] = []
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        if self.rcpt_answers:
+            return self.rcpt_answers.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        if self.answers:
+            return self.answers.pop(0)
+        self.mails.append(envelope)
+        return "250 OK"
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def port(inbox: Inbox) -> Iterator[int]:
+    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    yield controller.port
+    controller.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number: int = server.getsockname()[1]
+        return number
+
+
+def smtp(port: int, timeout: float = 5) -> SmtpMailer:
+    return SmtpMailer("127.0.0.1", port, None, None, "none", timeout)
+
+
+def message(subject: str = "Your frames are ready: férias.mp4") -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"] = "fiapx <no-reply@example.com>"
+    mail["To"] = "ana@example.com"
+    mail["Subject"] = subject
+    mail["Message-ID"] = "<e1@example.com>"
+    mail.set_content("Twelve frames.\n.\nwith a dot\n")
+    return mail
+
+
+@pytest.fixture(params=["console", "smtp"])
+def mailer(request: pytest.FixtureRequest, port: int) -> Mailer:
+    return ConsoleMailer() if request.param == "console" else smtp(port)
+
+
+def test_every_mailer_takes_a_mail_and_leaves_it_unchanged(mailer: Mailer, inbox: Inbox) -> None:
+    mail = message()
+    before = mail.as_bytes()
+    with structlog.testing.capture_logs() as lines:
+        mailer.send(mail)
+        mailer.send(mail)
+    assert mail.as_bytes() == before
+    assert len(lines) + len(inbox.mails) == 2
+
+
+def test_the_console_shows_the_mail() -> None:
+    with structlog.testing.capture_logs() as lines:
+        ConsoleMailer().send(message())
+    (line,) = lines
+    assert line["event"] == "mail"
+    assert (line["to"], line["subject"]) == ("ana@example.com", "Your frames are ready: férias.mp4")
+    assert line["body"].startswith("Twelve frames.")
+
+
+def test_smtp_delivers_the_mail(port: int, inbox: Inbox) -> None:
+    smtp(port).send(message())
+    (envelope,) = inbox.mails
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("no-reply@example.com", ["ana@example.com"])
+    assert b"Message-ID: <e1@example.com>" in envelope.content
+    assert b"\r\n.\r\nwith a dot" in envelope.content.replace(b"\r\n..\r\n", b"\r\n.\r\n")
+
+
+def test_smtp_tells_later_from_never(port: int, inbox: Inbox) -> None:
+    mailer = smtp(port)
+    inbox.answers = ["451 greylisted", "421 shutting down", "550 spam \x1b[31m"]
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            mailer.send(message())
+    with pytest.raises(MailRejected, match="550 spam") as caught:
+        mailer.send(message())
+    assert "\x1b" not in caught.value.message
+    inbox.rcpt_answers = ["450 mailbox busy", "550 no such user"]
+    with pytest.raises(Unavailable, match="450 mailbox busy"):
+        mailer.send(message())
+    with pytest.raises(MailRejected, match="550 no such user"):
+        mailer.send(message())
+    mailer.send(message())
+    assert len(inbox.mails) == 1
+
+
+def test_no_server_is_trouble_for_later() -> None:
+    with pytest.raises(Unavailable):
+        smtp(free_port()).send(message())
+
+
+def test_a_missing_starttls_is_trouble_for_later(port: int, inbox: Inbox) -> None:
+    with pytest.raises(Unavailable):
+        SmtpMailer("127.0.0.1", port, "user", "a secret", "starttls", 5).send(message())
+    with pytest.raises(Unavailable) as caught:
+        SmtpMailer("127.0.0.1", port, "user", "a secret", "none", 5).send(message())
+    assert "a secret" not in caught.value.message
+    assert inbox.mails == []
+
+
+def scripted(*answers: bytes, pause: float = 0) -> tuple[int, threading.Thread]:
+    """A server that says these lines one by one, whatever it hears, then nothing more until the client leaves."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port: int = server.getsockname()[1]
+
+    def serve() -> None:
+        with server, server.accept()[0] as connection:
+            for answer in answers:
+                connection.sendall(answer)
+                time.sleep(pause)
+                if not connection.recv(65536):
+                    return
+            while connection.recv(65536):
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return port, thread
+
+
+def test_a_silent_server_costs_one_timeout() -> None:
+    port, thread = scripted()
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        smtp(port, timeout=0.3).send(message())
+    assert time.monotonic() - started < 3
+    thread.join(5)
+
+
+def test_a_tarpit_is_left_in_the_end() -> None:
+    """It answers each command with a byte at a time, always within the timeout."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with server, server.accept()[0] as connection:
+            connection.sendall(b"220 tarpit\r\n")
+            try:
+                while True:
+                    connection.sendall(b"2")
+                    time.sleep(0.1)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        smtp(server.getsockname()[1], timeout=0.2).send(message())
+    assert time.monotonic() - started < 4
+    thread.join(5)
+
+
+def test_a_goodbye_that_fails_does_not_undo_the_delivery() -> None:
+    said = [b"220 hi\r\n", b"250 ehlo\r\n", b"250 mail\r\n", b"250 rcpt\r\n", b"354 go\r\n", b"250 accepted\r\n"]
+    port, thread = scripted(*said)
+    smtp(port, timeout=0.5).send(message())
+    thread.join(5)

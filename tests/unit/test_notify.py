@@ -1,0 +1,262 @@
+"""From an event to a mail, with retries, on a real SQLite file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, select, update
+
+from fiapx.adapters.db import migrate, open_database, sqlite_url
+from fiapx.core.errors import MailRejected, Unavailable
+from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, Event
+from fiapx.notify import tables
+from fiapx.notify.notifier import BACKOFF, Notifier
+from fiapx.notify.store import NotifyStore
+
+JOB = {
+    "job_id": "7b0e", "user_id": "u1", "email": "ana@example.com", "video_name": "clip.mp4", "state": "completed",
+    "frames": 12, "size": 1_300_000, "warnings": [], "error_code": None, "error_message": None,
+}  # fmt: skip
+FAILED = JOB | {"state": "failed", "error_code": "corrupt_media", "error_message": "The video is damaged."}
+
+
+class Postbox:
+    """A mailer that keeps what it gets, after failing as told."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.tried: list[EmailMessage] = []
+        self.mails: list[EmailMessage] = []
+
+    def send(self, message: EmailMessage) -> None:
+        self.tried.append(message)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.mails.append(message)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(sqlite_url(tmp_path / "notify.db"))
+    migrate(engine, "notify")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def build(engine: Engine) -> Callable[..., Notifier]:
+    def build(postbox: Postbox) -> Notifier:
+        return Notifier(engine, postbox, public_url="http://127.0.0.1:8000/", mail_from="fiapx <no-reply@fiapx.test>")
+
+    return build
+
+
+def event(type_: str = JOB_COMPLETED, id_: str = "e1", **changes: Any) -> Event:
+    data = (FAILED if type_ == JOB_FAILED else JOB) | changes
+    return Event(id=id_, type=type_, subject="7b0e", created_ms=1, data=data)
+
+
+def make_due(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(tables.deliveries).values(next_attempt_ms=0))
+
+
+def rows(engine: Engine) -> list[tuple[str, int]]:
+    with engine.connect() as connection:
+        query = select(tables.deliveries.c.status, tables.deliveries.c.attempts)
+        return [(row.status, row.attempts) for row in connection.execute(query)]
+
+
+def attempts(engine: Engine) -> list[tuple[int, str, str | None]]:
+    with engine.connect() as connection:
+        query = select(tables.delivery_log).order_by(tables.delivery_log.c.attempt)
+        return [(row.attempt, row.status, row.error) for row in connection.execute(query)]
+
+
+def render(build: Callable[..., Notifier], event: Event) -> EmailMessage:
+    postbox = Postbox()
+    notifier = build(postbox)
+    notifier.handle(event)
+    notifier.deliver_due()
+    (mail,) = postbox.mails
+    return mail
+
+
+def bodies(mail: EmailMessage) -> tuple[str, str]:
+    text, html = (mail.get_body((kind,)) for kind in ("plain", "html"))
+    assert text is not None
+    assert html is not None
+    return text.get_content(), html.get_content()
+
+
+def test_migrations_give_the_declared_schema(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_a_completed_job_gives_one_mail_however_often_it_is_reported(
+    engine: Engine, build: Callable[..., Notifier]
+) -> None:
+    postbox = Postbox()
+    notifier = build(postbox)
+    for _ in range(3):
+        notifier.handle(event())
+        notifier.deliver_due()
+    (mail,) = postbox.mails
+    assert mail["To"] == "ana@example.com"
+    assert mail["From"] == "fiapx <no-reply@fiapx.test>"
+    assert mail["Subject"] == "Your frames are ready: clip.mp4"
+    assert mail["Message-ID"] == "<e1@fiapx.test>"
+    for body in bodies(mail):
+        assert "12 frames" in body
+        assert "1.3 MB" in body
+        assert "fiapx download 7b0e" in body
+        assert "http://127.0.0.1:8000/api/v1/jobs/7b0e/result" in body
+    assert rows(engine) == [("sent", 1)]
+    assert attempts(engine) == [(1, "sent", None)]
+
+
+def test_warnings_and_failures_have_their_own_mails(build: Callable[..., Notifier]) -> None:
+    warning = {"code": "source_truncated", "message": "The video ends <early>."}
+    mail = render(build, event(warnings=[warning], frames=1))
+    assert mail["Subject"] == "Your frames are ready, with warnings: clip.mp4"
+    text, html = bodies(mail)
+    assert "- The video ends <early>." in text
+    assert "1 frame of" in text
+    assert "<li>The video ends &lt;early&gt;.</li>" in html
+
+    mail = render(build, event(JOB_FAILED, "e2"))
+    assert mail["Subject"] == "No frames from clip.mp4"
+    for body in bodies(mail):
+        assert "The video is damaged." in body
+        assert "corrupt_media" in body
+        assert "fiapx retry 7b0e" in body
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\r\nBcc: eve@example.com", r"a\r\nBcc: eve@example.com"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("\x1b[31mred\x00", r"\x1b[31mred\x00"),
+        ("férias.mp4", "férias.mp4"),
+        ("<b>bold</b>", "<b>bold</b>"),
+        ("x" * 255, "x" * 255),
+    ],
+)
+def test_names_cannot_play_tricks(build: Callable[..., Notifier], name: str, shown: str) -> None:
+    mail = render(build, event(video_name=name))
+    assert mail["Subject"] == f"Your frames are ready: {shown}"
+    assert mail["Bcc"] is None
+    mail.as_bytes()
+    text, html = bodies(mail)
+    assert shown in text
+    assert "<b>bold" not in html
+
+
+def test_a_job_without_an_address_is_skipped(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox()
+    notifier = build(postbox)
+    notifier.handle(event(email=None))
+    notifier.handle(event(JOB_CANCELLED, "e2"))
+    assert notifier.deliver_due() == 0
+    assert rows(engine) == [("skipped", 0)]
+    assert postbox.tried == []
+
+
+def test_temporary_trouble_is_retried_with_the_same_message_id(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(Unavailable("451 later"), Unavailable("451 later"))
+    notifier = build(postbox)
+    notifier.handle(event())
+    for _ in range(3):
+        assert notifier.deliver_due() == 1
+        assert notifier.deliver_due() == 0  # not due yet, or done
+        make_due(engine)
+    assert len(postbox.mails) == 1
+    assert {mail["Message-ID"] for mail in postbox.tried} == {"<e1@fiapx.test>"}
+    assert attempts(engine) == [(1, "retry", "451 later"), (2, "retry", "451 later"), (3, "sent", None)]
+
+
+def test_the_delays_grow_and_the_mail_fails_in_the_end(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(*[Unavailable("down")] * 9)
+    notifier = build(postbox)
+    notifier.handle(event())
+    delays = []
+    while notifier.deliver_due():
+        with engine.connect() as connection:
+            ended = connection.execute(
+                select(tables.delivery_log.c.ended_ms).order_by(tables.delivery_log.c.attempt.desc()).limit(1)
+            ).scalar_one()
+            due = connection.execute(select(tables.deliveries.c.next_attempt_ms)).scalar_one()
+        delays.append(round((due - ended) / 1000))
+        make_due(engine)
+    assert delays[:-1] == list(BACKOFF)
+    assert rows(engine) == [("failed", 6)]
+    assert [status for _, status, _ in attempts(engine)] == ["retry"] * 5 + ["failed"]
+
+
+@pytest.mark.parametrize("address", ["nobody", "a@b.co\r\nBcc: x@y.zz"])
+def test_a_bad_address_fails_at_once(engine: Engine, build: Callable[..., Notifier], address: str) -> None:
+    postbox = Postbox()
+    notifier = build(postbox)
+    notifier.handle(event(email=address))
+    notifier.deliver_due()
+    assert postbox.tried == []
+    assert rows(engine) == [("failed", 1)]
+
+
+def test_a_refused_mail_fails_at_once_and_the_next_one_is_sent(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(MailRejected("550 no such user"))
+    notifier = build(postbox)
+    notifier.handle(event())
+    notifier.handle(event(id_="e2"))
+    assert notifier.deliver_due() == 2
+    assert sorted(rows(engine)) == [("failed", 1), ("sent", 1)]
+    make_due(engine)
+    assert notifier.deliver_due() == 0
+
+
+def test_a_crash_while_sending_loses_no_mail(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(KeyboardInterrupt())  # type: ignore[arg-type]
+    notifier = build(postbox)
+    notifier.handle(event())
+    with pytest.raises(KeyboardInterrupt):
+        notifier.deliver_due()
+    assert notifier.deliver_due() == 0  # another sender may still be at it
+    make_due(engine)
+    assert build(postbox).deliver_due() == 1
+    assert len(postbox.mails) == 1
+    assert attempts(engine) == [(1, "started", None), (2, "sent", None)]
+
+
+def test_a_sender_that_lost_its_claim_changes_nothing(engine: Engine, build: Callable[..., Notifier]) -> None:
+    build(Postbox()).handle(event())
+    store = NotifyStore(engine)
+    slow = store.claim(300)
+    make_due(engine)
+    quick = store.claim(300)
+    assert slow is not None
+    assert quick is not None
+    store.finish(quick, "sent")
+    store.finish(slow, "failed", "too late")
+    assert rows(engine) == [("sent", 2)]
+
+
+def test_the_loop_delivers_and_stops(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox, stop = Postbox(), threading.Event()
+    notifier = build(postbox)
+    notifier.handle(event())
+    thread = threading.Thread(target=notifier.run, args=(stop,))
+    thread.start()
+    while rows(engine) != [("sent", 1)]:
+        stop.wait(0.01)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()

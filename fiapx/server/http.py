@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -59,6 +60,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(OperationalError, _database_down)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -95,6 +97,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def _client_left(_request: Request, _error: Exception) -> Response:
     return problem(400, "client_disconnected", "The request body ended early.")  # nobody reads it; no error of ours
+
+
+async def _database_down(request: Request, error: Exception) -> Response:
+    log.error("database_unavailable", path=request.url.path, error=str(getattr(error, "orig", error)))
+    return error_response(Unavailable())
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

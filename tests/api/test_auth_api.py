@@ -15,6 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
+from sqlalchemy import Engine
 
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.server.auth.api import create_auth_app
@@ -52,12 +53,17 @@ class Api:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[AuthService]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(sqlite_url(tmp_path / "auth.db"))
     migrate(engine, "auth")
-    store = AuthStore(engine)
-    yield AuthService(store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), LoginLimiter("3/minute"))
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def service(engine: Engine) -> AuthService:
+    store = AuthStore(engine)
+    return AuthService(store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), LoginLimiter("3/minute"))
 
 
 @pytest.fixture
@@ -216,3 +222,12 @@ def test_the_public_keys_verify_a_token(api: Api, tokens: dict[str, Any]) -> Non
 def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
     assert_problem(api("GET", "/nowhere"), 404, "not_found")
     assert_problem(api("PUT", "/me"), 405, "method_not_allowed")
+
+
+def test_a_database_that_fails_is_temporary_trouble(api: Api, tokens: dict[str, Any], engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE sessions")
+    answer = api("GET", "/me", tokens["access_token"])
+    assert_problem(answer, 503, "unavailable")
+    assert "sessions" not in answer.text
+    assert int(answer.headers["retry-after"]) > 0

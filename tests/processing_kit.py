@@ -20,9 +20,9 @@ import httpx
 import jwt
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.cache import MemoryCache
@@ -208,17 +208,34 @@ def processing(root: Path, **options: Any) -> Iterator[Processing]:
         service.close()
 
 
+class Host:
+    """A real server on a free port, whose application tests exchange: starting one takes longer than most tests."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+    @contextmanager
+    def serve(self, app: ASGIApp) -> Iterator[str]:
+        self.app = app
+        yield self.url
+
+
 @contextmanager
-def serve(app: FastAPI) -> Iterator[str]:
-    """A real server on a free port; its URL."""
+def hosting() -> Iterator[Host]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", http="httptools", timeout_graceful_shutdown=5)
+    host = Host(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    config = uvicorn.Config(host, log_level="warning", http="httptools", lifespan="off", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield host
     finally:
         server.should_exit = True
         thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_an_object_is_invisible_until_commit(storage: Storage) -> None:
 def test_leaving_without_commit_discards(storage: Storage, tmp_path: Path) -> None:
     with storage.create("videos/a") as writer:
         writer.write(b"half")
-    with pytest.raises(ZeroDivisionError), storage.create("videos/b") as writer:
+    with suppress(ZeroDivisionError), storage.create("videos/b") as writer:
         writer.write(b"half")
         raise ZeroDivisionError
     assert list(storage.list("")) == []
@@ -144,10 +145,14 @@ def test_a_full_disk_is_no_space_and_leaves_nothing(
     def full(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(NoSpace), storage.create("videos/a") as writer:
-        monkeypatch.setattr(os, call, full)
-        writer.write(b"x")
-        writer.commit()
+    def fill() -> None:
+        with storage.create("videos/a") as writer:
+            monkeypatch.setattr(os, call, full)
+            writer.write(b"x")
+            writer.commit()
+
+    with pytest.raises(NoSpace):
+        fill()
     monkeypatch.undo()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -174,7 +179,7 @@ def test_commit_syncs_the_file_before_its_name_and_the_folders_after(
     fsync, replace = os.fsync, Path.replace
 
     def spy_fsync(fd: int) -> None:
-        order.append(os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path)).split("-")[0])
+        order.append(str(Path(f"/proc/self/fd/{fd}").readlink()).removeprefix(str(tmp_path)).split("-")[0])
         fsync(fd)
 
     def spy_replace(path: Path, target: Path) -> Path:

@@ -46,8 +46,14 @@ def expire(service: Processing, claim: Claim) -> None:
     set_job(service, claim.job_id, lease_until_ms=1)
 
 
-def in_threads(number: int, work: Callable[[int], None]) -> None:
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(number)]
+def in_threads(number: int, work: Callable[[int], object]) -> None:
+    start = threading.Barrier(number)
+
+    def run(index: int) -> None:
+        start.wait()
+        work(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -262,21 +268,16 @@ def test_cancel_racing_completion_200_times_ends_in_one_state(service: Processin
         job_id = service.queue_job()
         claim = service.claim()
         winners: list[str] = []
-        start = threading.Barrier(2)
 
-        def complete(_: int, claim: Claim = claim, winners: list[str] = winners, start: Any = start) -> None:
-            start.wait()
-            with suppress(LeaseLost):
-                service.leases.complete(claim, RESULT)
-                winners.append("completed")
+        def race(index: int, *, job_id: str = job_id, claim: Claim = claim, winners: list[str] = winners) -> None:
+            with suppress(LeaseLost, JobFinished):
+                if index:
+                    service.leases.complete(claim, RESULT)
+                else:
+                    service.commands.cancel(ANA, job_id)
+                winners.append("completed" if index else "cancelled")
 
-        def cancel(_: int, job_id: str = job_id, winners: list[str] = winners, start: Any = start) -> None:
-            start.wait()
-            with suppress(JobFinished):
-                service.commands.cancel(ANA, job_id)
-                winners.append("cancelled")
-
-        in_threads(2, lambda index, both=(complete, cancel): both[index](index))  # type: ignore[misc]
+        in_threads(2, race)
         assert len(winners) == 1
         assert service.row(job_id).state == winners[0]
         assert service.events(job_id) == ["job.queued", f"job.{winners[0]}"]
@@ -299,7 +300,7 @@ def test_racing_reapers_decide_once(service: Processing) -> None:
     jobs = [service.queue_job() for _ in range(5)]
     for _ in jobs:
         expire(service, service.claim())
-    in_threads(4, lambda _: [service.leases.reap(), None][1])
+    in_threads(4, lambda _: service.leases.reap())
     for job_id in jobs:
         assert service.events(job_id) == ["job.queued", "job.queued"]
 

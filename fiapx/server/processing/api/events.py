@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from fiapx.core.errors import NotFound
@@ -25,7 +25,7 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 @router.get(
     "/{job_id}/events",
-    response_class=EventSourceResponse,
+    response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def watch_job(job_id: JobId, user: CurrentUser, context: Ctx) -> EventSourceResponse:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO, Protocol
+from fractions import Fraction
+from typing import Any, BinaryIO, Final, Protocol
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,97 @@ class Output(Protocol):
     """Anything that takes bytes in order: a file, a pipe, an object writer."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container and the first decoded frame say of the video stream. Sizes are in pixels, as coded."""
+
+    format: str
+    codec: str
+    width: int
+    height: int
+    pixel_format: str
+    sample_aspect: Fraction
+    matrix: str
+    """Value of the scale filter's ``in_color_matrix``."""
+    full_range: bool
+    orientation: tuple[str, ...]
+    """Filters that turn the picture upright."""
+    rotation: int
+    """Degrees clockwise that `orientation` turns it."""
+    time_base: Fraction
+    """Seconds a tick of pts."""
+    start_pts: int
+    """The container's start time in ticks: where time counts from."""
+    declared_duration: float | None
+    """Seconds the container promises, of all its streams."""
+    declared_frames: int
+    """Frames the container promises; 0 where it does not say."""
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        return values | {"sample_aspect": str(self.sample_aspect), "time_base": str(self.time_base)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> VideoInfo:
+        exact = {key: Fraction(values[key]) for key in ("sample_aspect", "time_base")}
+        return cls(**(values | exact | {"orientation": tuple(values["orientation"])}))
+
+    def seconds(self, pts: int) -> Fraction:
+        """Time of a pts, counted from the container's start."""
+        return (pts - self.start_pts) * self.time_base
+
+
+NOT_SHOWN: Final = -(2**63)
+"""Stands for the pts of a packet that is decoded but never shown (before the start of an edit list)."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every packet of the video stream, in decoding order, found by demuxing alone."""
+
+    pts: array[int]
+    """Ticks of the stream's time base, or NOT_SHOWN."""
+    keyframes: bytes
+    """One byte a packet: 1 where decoding may start."""
+    end_pts: int
+    """Last frame's pts plus its duration: where the video ends."""
+    reliable: bool
+    """False where the container stores no presentation times (H.264 with B-frames in AVI, for one)."""
+    streams_end: float
+    """Seconds from the container's start until the last packet of any stream ends."""
+    damaged: int = 0
+    """Packets that the demuxer flagged as corrupt, plus 1 where reading stopped at an error."""
+
+    def shown(self) -> list[int]:
+        """The pts of all frames that are shown, ascending."""
+        return sorted(set(self.pts) - {NOT_SHOWN})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One entry of the result: the frame with this pts is the one shown at `time` (exact seconds)."""
+
+    time: Fraction
+    pts: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of the decoder: feed packets `first` (a keyframe) to `last`, ordinals in the index, drain it, and keep
+    the frames whose pts are wanted."""
+
+    first: int
+    last: int
+    wanted: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """One image file."""
+
+    pts: int
+    width: int
+    height: int
+    data: bytes

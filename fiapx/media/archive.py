@@ -1,0 +1,108 @@
+"""The ZIP: stored entries in order, written once and never read back, with a manifest that holds every byte range.
+
+The same frames give the same bytes: dates are fixed, and sizes stand in each entry's header (no data descriptors, which
+Java's ZipInputStream refuses for stored entries).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import IO, Final, cast
+
+from fiapx.core.errors import NoSpace, OutputTooLarge
+from fiapx.media.model import Output
+
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_MODE: Final = 0o644 << 16
+_UNIX: Final = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored entry: its data are the bytes ``[offset, offset + size)`` of the ZIP."""
+
+    name: str
+    offset: int
+    size: int
+    sha256: str
+
+
+class Archive:
+    """Writes entries one by one to an output that can only append."""
+
+    def __init__(self, output: Output, max_bytes: int) -> None:
+        self._spool = _Spool(output, max_bytes)
+        self._zip = zipfile.ZipFile(cast("IO[bytes]", self._spool), "w", zipfile.ZIP_STORED)
+
+    def add(self, name: str, data: bytes) -> Entry:
+        """Append an entry. Raises OutputTooLarge, NoSpace, and what `output.write` raises."""
+        info = zipfile.ZipInfo(name, _EPOCH)
+        info.create_system = _UNIX
+        info.external_attr = _MODE
+        self._zip.writestr(info, data)
+        offset = self._spool.tell() - len(data)
+        self._spool.flush_entry()
+        return Entry(name, offset, len(data), hashlib.sha256(data).hexdigest())
+
+    def close(self) -> tuple[int, str]:
+        """Write the directory; the ZIP's size and hex SHA-256."""
+        self._zip.close()
+        self._spool.flush_entry()
+        return self._spool.tell(), self._spool.digest.hexdigest()
+
+
+class _Spool:
+    """A file for zipfile that holds the current entry alone, so that its header can be completed before it goes out."""
+
+    def __init__(self, output: Output, max_bytes: int) -> None:
+        self._output = output
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._flushed = 0
+        self._position = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        begin = self._position - self._flushed
+        self._held[begin : begin + len(data)] = data
+        self._position += len(data)
+        if self._position > self._max_bytes:
+            raise OutputTooLarge(
+                f"The ZIP grows past {self._max_bytes} bytes.", hint="Lower --fps, --width or --quality."
+            )
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + {0: 0, 1: self._position, 2: self._flushed + len(self._held)}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        """zipfile flushes in the middle of an entry; `flush_entry` decides."""
+
+    def flush_entry(self) -> None:
+        data = bytes(self._held)
+        self.digest.update(data)
+        try:
+            self._output.write(data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace from error
+            raise
+        self._flushed += len(data)
+        self._held.clear()
+
+
+def frame_name(index: int, time: Fraction, extension: str) -> str:
+    """``frame_000001_00-00-00.000.jpg``: index from 1, time from the container's start, cut to milliseconds."""
+    milliseconds = int(time * 1000)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"frame_{index:06d}_{hours:02d}-{minutes:02d}-{seconds:02d}.{milliseconds:03d}.{extension}"

@@ -1,0 +1,113 @@
+"""The parent's side of the decoder child: ask it for frames, in order, with a bounded window of work ahead."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO, Final, Self
+
+from fiapx.core.errors import DecoderFailed, FiapxError, error_class
+from fiapx.core.options import ExtractOptions
+from fiapx.media.ipc import Message, read_message
+from fiapx.media.model import EncodedFrame, Index, Limits, Run, VideoInfo
+from fiapx.media.process import Supervised, Watch
+
+_RUNS_A_SEGMENT: Final = 2
+_SEGMENTS_AHEAD: Final = 2
+
+
+class Decoder(Supervised):
+    """One video in a sandboxed child. Every way it can fail is a FiapxError."""
+
+    info: VideoInfo
+    index: Index
+
+    def __init__(self, file: BinaryIO, options: ExtractOptions, limits: Limits, watch: Watch) -> None:
+        job = {
+            "options": options.model_dump(mode="json", exclude_none=True),
+            "max_pixels": limits.max_pixels,
+            "cpu_seconds": limits.timeout,
+        }
+        descriptor = file.fileno()
+        super().__init__("fiapx.media.child", [str(descriptor), json.dumps(job)], watch, pass_fds=(descriptor,))
+        self.errors = 0
+        """Packets that the decoder refused so far."""
+
+    def __enter__(self) -> Self:
+        """Wait for the index. Raises what is wrong with the video."""
+        try:
+            message = self._read()
+            self.info, self.index = _video_info(message), _index(message)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def frames(self, runs: Iterable[Run]) -> Iterator[EncodedFrame]:
+        """The frames of the runs in order of pts, without those that cannot be decoded."""
+        remaining = iter(runs)
+        waiting: deque[tuple[Run, ...]] = deque()
+        while True:
+            while len(waiting) < _SEGMENTS_AHEAD and (segment := tuple(islice(remaining, _RUNS_A_SEGMENT))):
+                self._send(segment)
+                waiting.append(segment)
+            if not waiting:
+                return
+            expected = deque(pts for run in waiting[0] for pts in run.wanted)
+            while (message := self._read()).head["type"] == "frame":
+                yield _frame(message, expected)
+            self.errors = int(message.head["errors"])
+            waiting.popleft()
+
+    def _send(self, runs: tuple[Run, ...]) -> None:
+        line = json.dumps({"runs": [(run.first, run.last, run.wanted) for run in runs]})
+        try:
+            self.stdin.write(line.encode() + b"\n")
+            self.stdin.flush()
+        except BrokenPipeError:
+            raise self.failure() from None
+
+    def _read(self) -> Message:
+        try:
+            message = read_message(self.stdout)
+        except ValueError as error:
+            raise DecoderFailed(f"The decoder answered nonsense: {error}.") from error
+        if message is None:
+            raise self.failure()
+        if message.head.get("type") == "error":
+            raise _error(message.head)
+        return message
+
+
+def _error(head: dict[str, Any]) -> FiapxError:
+    return error_class(str(head["code"]))(str(head["message"]))
+
+
+def _frame(message: Message, expected: deque[int]) -> EncodedFrame:
+    """A frame that was asked for and comes in its turn; the child may skip, and do nothing else."""
+    head = message.head
+    while expected:
+        if expected.popleft() == head["pts"]:
+            return EncodedFrame(int(head["pts"]), int(head["width"]), int(head["height"]), message.payload)
+    raise DecoderFailed("The decoder sent a frame that nobody asked for.")
+
+
+def _video_info(message: Message) -> VideoInfo:
+    return VideoInfo.from_json(message.head["info"])
+
+
+def _index(message: Message) -> Index:
+    head, pts = message.head, array("q")
+    packets = int(head["packets"])
+    pts.frombytes(message.payload[: packets * pts.itemsize])
+    return Index(
+        pts=pts,
+        keyframes=message.payload[packets * pts.itemsize :],
+        end_pts=int(head["end_pts"]),
+        reliable=bool(head["reliable"]),
+        streams_end=float(head["streams_end"]),
+        damaged=int(head["damaged"]),
+    )

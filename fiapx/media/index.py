@@ -1,0 +1,75 @@
+"""Every packet's time and keyframe flag, by demuxing alone: 0.2 s for ten minutes of video. Runs in the child."""
+
+from __future__ import annotations
+
+from array import array
+from fractions import Fraction
+from typing import Any, Final, cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from fiapx.core.errors import CorruptMedia
+from fiapx.media.model import NOT_SHOWN, Index
+
+_REORDERING: Final = frozenset({"h264", "hevc"})
+
+
+def build_index(container: InputContainer, stream: VideoStream) -> Index:
+    """Demux to the end. Raises CorruptMedia where there is not one packet of video."""
+    builder = _Builder(stream, Fraction(container.start_time or 0, av.time_base))
+    try:
+        for packet in container.demux():
+            if packet.size:  # each stream ends with an empty one
+                builder.add(packet)
+    except av.error.FFmpegError:
+        builder.damaged += 1
+    context = stream.codec_context
+    no_times = container.format.name == "avi" and context.codec.name in _REORDERING and context.has_b_frames
+    return builder.index(reliable=not no_times)
+
+
+class _Builder:
+    def __init__(self, stream: VideoStream, start: Fraction) -> None:
+        self._stream_index = stream.index
+        self._start = start
+        rate = stream.average_rate
+        self._frame_ticks = round(1 / (rate * cast("Fraction", stream.time_base))) if rate else 1
+        self._pts = array("q")
+        self._keyframes = bytearray()
+        self._end: int | None = None
+        self._streams_end = start
+        self._untimed = 0
+        self.damaged = 0
+
+    def add(self, packet: Packet[Any]) -> None:
+        """Take in a packet of any stream."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None and packet.time_base:
+            self._streams_end = max(self._streams_end, (time + (packet.duration or 0)) * packet.time_base)
+        if packet.stream_index != self._stream_index:
+            return
+        self.damaged += packet.is_corrupt
+        self._untimed += packet.pts is None
+        self._keyframes.append(packet.is_keyframe)
+        if packet.is_discard or time is None:
+            self._pts.append(NOT_SHOWN)
+            return
+        self._pts.append(time)
+        end = time + (packet.duration or self._frame_ticks)
+        self._end = end if self._end is None else max(self._end, end)
+
+    def index(self, *, reliable: bool) -> Index:
+        if not self._pts:
+            raise CorruptMedia
+        shown = [pts for pts in self._pts if pts != NOT_SHOWN]
+        return Index(
+            pts=self._pts,
+            keyframes=bytes(self._keyframes),
+            end_pts=self._end or 0,
+            reliable=reliable and not self._untimed and len(set(shown)) == len(shown),
+            streams_end=float(self._streams_end - self._start),
+            damaged=self.damaged,
+        )

@@ -1,0 +1,40 @@
+"""Messages between the parent and its decoder child: a JSON head and a binary payload, length-prefixed."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, BinaryIO, Final, NamedTuple
+
+_LENGTHS: Final = struct.Struct(">II")
+_MAX_HEAD: Final = 64 * 1024
+MAX_PAYLOAD: Final = 512 * 1024**2
+"""Bytes; more than any image within `Limits.max_pixels` needs."""
+
+
+class Message(NamedTuple):
+    head: dict[str, Any]
+    payload: bytes = b""
+
+
+def write_message(stream: BinaryIO, head: dict[str, Any], payload: bytes = b"") -> None:
+    """Write and flush one message."""
+    text = json.dumps(head, separators=(",", ":")).encode()
+    stream.write(_LENGTHS.pack(len(text), len(payload)))
+    stream.write(text)
+    stream.write(payload)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> Message | None:
+    """The next message, or None at the stream's end. The writer is not trusted: raises ValueError for nonsense."""
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
+        return None
+    head_size, payload_size = _LENGTHS.unpack(lengths)
+    if head_size > _MAX_HEAD or payload_size > MAX_PAYLOAD:
+        raise ValueError("a message is too long")
+    text, payload = stream.read(head_size), stream.read(payload_size)
+    if len(text) < head_size or len(payload) < payload_size:
+        return None
+    return Message(dict(json.loads(text)), payload)

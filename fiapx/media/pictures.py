@@ -1,0 +1,114 @@
+"""The wanted frames, by the engine that was asked for, and what there is to say of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from fiapx.core.errors import FFmpegMissing, UnsupportedFormat
+from fiapx.core.options import ExtractOptions
+from fiapx.media import plan
+from fiapx.media.decoder import Decoder
+from fiapx.media.ffmpeg import find_ffmpeg
+from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, Wanted
+from fiapx.media.process import Watch
+from fiapx.media.reference import Reference
+
+_TOLERANCE: Final = 0.25
+"""Seconds, and the share below, by which a whole video may end before its declared duration."""
+_TOLERANCE_SHARE: Final = 0.01
+
+
+class Pictures:
+    """``fast`` decodes in the child alone, ``ffmpeg`` with FFmpeg's command line alone. ``auto`` is fast until the
+    first frame that does not come out, and takes that one and all that follow from the reference engine."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        source: Source,
+        options: ExtractOptions,
+        limits: Limits,
+        ffmpeg: Path | None,
+        watch: Watch,
+    ) -> None:
+        self._decoder = decoder
+        self._source = source
+        self._options = options
+        self._limits = limits
+        self._named_ffmpeg = ffmpeg
+        self._watch = watch
+        self._used: list[str] = []
+        self.ffmpeg_version: str | None = None
+        """That of FFmpeg's command line, where it was used."""
+        self.index: Index = self._timed_index(decoder.index)
+
+    @property
+    def engine(self) -> str:
+        """Who decoded: ``fast``, ``ffmpeg``, or ``fast+ffmpeg``."""
+        return "+".join(self._used)
+
+    def matched(self, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, EncodedFrame]]:
+        """Each wanted entry with its frame; a frame may serve several. What cannot be decoded is left out."""
+        frames = self._frames(list(dict.fromkeys(want.pts for want in wanted)))
+        frame = next(frames, None)
+        for want in wanted:
+            while frame is not None and frame.pts < want.pts:
+                frame = next(frames, None)
+            if frame is not None and frame.pts == want.pts:
+                yield want, frame
+
+    def warnings(self, missing: int, total: int) -> list[MediaWarning]:
+        """What the user should know of the source. Call it after the last frame."""
+        found = []
+        declared, read = self._decoder.info.declared_duration or 0.0, self.index.streams_end
+        if declared - read > _TOLERANCE + _TOLERANCE_SHARE * declared:
+            text = f"The source is cut off: {read:.3f} s of {declared:.3f} s are there."
+            counts = {"declared_ms": int(declared * 1000), "read_ms": int(read * 1000)}
+            found.append(MediaWarning("source_truncated", text, counts))
+        if damaged := self.index.damaged + self._decoder.errors:
+            text = f"The source is damaged: {damaged} packets could not be read as they should."
+            found.append(MediaWarning("source_damaged", text, {"packets": damaged}))
+        if missing:
+            text = f"{missing} of {total} frames could not be decoded and are left out."
+            found.append(MediaWarning("frames_missing", text, {"missing": missing, "wanted": total}))
+        return found
+
+    def _frames(self, pts: Sequence[int]) -> Iterator[EncodedFrame]:
+        """The frames with these pts (ascending, unique), in order."""
+        given = 0
+        if self._options.engine != "ffmpeg" and self._decoder.index.reliable:
+            self._used.append("fast")
+            for frame in self._decoder.frames(plan.runs(self.index, pts)):
+                if frame.pts != pts[given] and self._reference is not None:
+                    break
+                given = pts.index(frame.pts, given) + 1
+                yield frame
+        if given < len(pts) and self._reference is not None:
+            self._used.append("ffmpeg")
+            yield from self._reference.frames(self._decoder.info, self._options, pts[given:])
+
+    @cached_property
+    def _reference(self) -> Reference | None:
+        """The reference engine, unless ``fast`` rules it out or ``auto`` can do without. Raises FFmpegMissing."""
+        if self._options.engine == "fast":
+            return None
+        try:
+            binary = find_ffmpeg(self._named_ffmpeg)
+        except FFmpegMissing:
+            if self._options.engine == "auto" and self._decoder.index.reliable:
+                return None
+            raise
+        self.ffmpeg_version = binary.version
+        return Reference(binary, self._source.file, self._limits, self._watch)
+
+    def _timed_index(self, demuxed: Index) -> Index:
+        if demuxed.reliable:
+            return demuxed
+        if self._reference is None:
+            raise UnsupportedFormat(
+                "The video stores no usable timestamps, which the fast engine needs.", hint="Use --engine auto."
+            )
+        return self._reference.index(demuxed)

@@ -1,0 +1,110 @@
+"""Open a stranger's video with PyAV, and learn what it says of itself. Runs in the decoder child."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from fiapx.core.errors import CorruptMedia, FrameTooLarge, NoVideoStream, UnsupportedCodec, UnsupportedFormat
+from fiapx.media import filters
+from fiapx.media.formats import DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS, looks_like_video
+from fiapx.media.model import VideoInfo
+
+_BUFFER = 1 << 20
+_HEAD = 256
+_JPEG_RANGE = 2
+
+
+class DescriptorFile:
+    """Reads a shared descriptor at a position of its own, since processes that inherit one share its offset."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, self._position)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def open_video(descriptor: int) -> tuple[InputContainer, VideoStream]:
+    """The container and its first video stream that is no cover art.
+
+    Raises UnsupportedFormat, CorruptMedia, NoVideoStream or UnsupportedCodec.
+    """
+    head = os.pread(descriptor, _HEAD, 0)
+    if not head:
+        raise UnsupportedFormat("The file is empty.")
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS, "max_streams": str(MAX_STREAMS)}
+    try:
+        container = av.open(cast("Any", DescriptorFile(descriptor)), options=options, buffer_size=_BUFFER)
+    except (av.error.FFmpegError, ValueError):
+        raise (CorruptMedia if looks_like_video(head) else UnsupportedFormat) from None
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return container, _checked(stream)
+    raise NoVideoStream
+
+
+def _checked(stream: VideoStream) -> VideoStream:
+    context = cast("Any", stream).codec_context  # None where FFmpeg has no decoder
+    name = context.codec.name if context is not None else "unknown"
+    if name not in DECODERS:
+        raise UnsupportedCodec(f"The video codec {name!r} is not supported.")
+    return stream
+
+
+def check_pixels(stream: VideoStream, max_pixels: int) -> None:
+    """Raise FrameTooLarge for what the header claims, before anything is decoded."""
+    if (stream.width or 0) * (stream.height or 0) > max_pixels:
+        raise FrameTooLarge(f"The pictures are {stream.width}x{stream.height}; {max_pixels} pixels are allowed.")
+
+
+def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+    """All that the engine needs to know; `frame` is the first one that could be decoded."""
+    time_base = cast("Fraction", stream.time_base)
+    turn, rotation = filters.orientation(_display_matrix(frame))
+    return VideoInfo(
+        format=container.format.name,
+        codec=stream.codec_context.codec.name,
+        width=frame.width,
+        height=frame.height,
+        pixel_format=frame.format.name,
+        sample_aspect=stream.sample_aspect_ratio or Fraction(1),
+        matrix=filters.matrix(int(frame.colorspace), frame.height),
+        full_range=frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj"),
+        orientation=turn,
+        rotation=rotation,
+        time_base=time_base,
+        start_pts=_rescale(container.start_time or 0, Fraction(1, av.time_base), time_base),
+        declared_duration=container.duration / av.time_base if container.duration else None,
+        declared_frames=stream.frames,
+    )
+
+
+def _display_matrix(frame: VideoFrame) -> bytes | None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return bytes(cast("Any", matrix)) if matrix is not None else None
+
+
+def _rescale(value: int, source: Fraction, target: Fraction) -> int:
+    """Round half away from zero, as av_rescale_q does when FFmpeg shifts timestamps to the container's start."""
+    exact = value * source / target
+    return int(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)

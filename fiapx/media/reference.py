@@ -1,0 +1,157 @@
+"""The reference engine: FFmpeg's own command line decodes everything from the start, and hands over what is wanted.
+
+It shares the rule (`plan`) and the filters with the fast engine, and nothing of decoding, so it is a second witness
+of every pixel, and the way out for streams that the fast engine cannot read.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final
+
+import ffmpeg
+
+from fiapx.core.errors import CorruptMedia, DecoderFailed
+from fiapx.core.options import ExtractOptions
+from fiapx.media import filters
+from fiapx.media.ffmpeg import FFmpeg
+from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
+from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
+from fiapx.media.process import Supervised, Watch
+
+_SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?")
+_GLOBAL: Final = ("-nostdin", "-hide_banner", "-nostats", "-max_alloc", str(256 * 1024**2))
+_PATIENCE: Final = 30
+"""Seconds until FFmpeg must have named a frame whose pixels have arrived already."""
+_LEAF: Final = 4
+_FILES_AS_OPTIONS: Final = (7, 0)
+"""Since this version of FFmpeg, ``-/option FILE`` reads an option's value from a file."""
+
+
+class Reference:
+    """One video for FFmpeg's command line."""
+
+    def __init__(self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch) -> None:
+        self._binary = binary
+        self._file = file
+        self._limits = limits
+        self._watch = watch
+
+    def index(self, demuxed: Index) -> Index:
+        """The index as FFmpeg's decoder times the frames, for containers that store no usable times.
+
+        Decodes the whole video. Raises CorruptMedia where no frame comes out.
+        """
+        graph = self._source().filter("showinfo", checksum=0)
+        with self._run(ffmpeg.output(graph, "pipe:1", f="null", fps_mode="passthrough")) as (child, times):
+            child.stdout.read()
+            if child.join():
+                raise child.failure()
+        shown = list(times)
+        if not shown:
+            raise CorruptMedia("No picture of the video can be decoded.")
+        pts = array("q", (time for time, _ in shown))
+        last_step = pts[-1] - pts[-2] if len(pts) > 1 else 1
+        end = pts[-1] + (shown[-1][1] or last_step)
+        return Index(pts, b"\1" + bytes(len(pts) - 1), end, True, demuxed.streams_end, demuxed.damaged)
+
+    def frames(self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int]) -> Iterator[EncodedFrame]:
+        """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""
+        from fiapx.media.encode import encode, unpack
+
+        graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
+        for name, arguments in filters.chain(info, options):
+            graph = graph.filter(name, **arguments)
+        width, height = filters.picture_size(info, options)
+        size = width * height * 3
+        output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
+        with self._run(output) as (child, times):
+            while len(data := child.stdout.read(size)) == size:
+                pts, _ = times.next()
+                pixels = unpack(data, width, height)
+                yield EncodedFrame(pts, width, height, encode(pixels, options.format, options.quality))
+            if child.join():
+                raise child.failure()
+
+    def _source(self) -> Any:
+        """The video's stream with every safeguard that FFmpeg has."""
+        return ffmpeg.input(
+            f"file:/dev/fd/{self._file.fileno()}",
+            format_whitelist=FORMATS,
+            protocol_whitelist=PROTOCOLS,
+            codec_whitelist=",".join(sorted(DECODERS)),
+            max_streams=MAX_STREAMS,
+            max_pixels=self._limits.max_pixels,
+            copyts=None,
+            noautorotate=None,
+            **DECODER_OPTIONS,
+        )["V:0"]
+
+    @contextmanager
+    def _run(self, output: Any) -> Iterator[tuple[Supervised, _Times]]:
+        """Start FFmpeg. The filter graph goes through a file, since a long list of times overflows an argument."""
+        times = _Times()
+        arguments = output.compile(cmd=[str(self._binary.path), *_GLOBAL])
+        place = arguments.index("-filter_complex")
+        with tempfile.TemporaryFile() as script:
+            script.write(arguments[place + 1].encode())
+            script.seek(0)
+            new = self._binary.numbers >= _FILES_AS_OPTIONS
+            option = "-/filter_complex" if new else "-filter_complex_script"
+            arguments[place : place + 2] = [option, f"/dev/fd/{script.fileno()}"]
+            with Supervised(
+                "fiapx.media.launch",
+                [str(self._limits.timeout), *arguments],
+                self._watch,
+                pass_fds=(self._file.fileno(), script.fileno()),
+                on_line=times.take,
+            ) as child:
+                yield child, times
+
+
+class _Times:
+    """The times of the frames that passed showinfo, read from FFmpeg's log as it runs."""
+
+    def __init__(self) -> None:
+        self._found: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._number = 0
+        self._complete = True
+
+    def take(self, line: str) -> bool:
+        """Take in a line of the log; whether it was showinfo's. A frame's number tells if one before was lost."""
+        found = _SHOWN.search(line)
+        if found is None:
+            return False
+        number = int(found.group(1))
+        self._complete = self._complete and number in (self._number, 0)  # 0 again where the picture's size changes
+        self._number = number + 1
+        self._found.put((int(found.group(2)), int(found.group(3) or 0)))
+        return True
+
+    def next(self) -> tuple[int, int]:
+        """(pts, duration or 0) in ticks of the next frame. Raises DecoderFailed where the log is not complete."""
+        try:
+            time = self._found.get(timeout=_PATIENCE)
+        except queue.Empty:
+            self._complete = False
+        if not self._complete:
+            raise DecoderFailed("FFmpeg's report of its frames is incomplete.")
+        return time
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """All the times that there are, once FFmpeg has ended."""
+        while not self._found.empty():
+            yield self.next()
+
+
+def _any_of(pts: Sequence[int]) -> str:
+    """An expression that is true for the frames with these pts (ascending): a binary search, so that it stays fast."""
+    if len(pts) <= _LEAF:
+        return "+".join(f"eq(pts,{value})" for value in pts)
+    middle = len(pts) // 2
+    return f"if(lt(pts,{pts[middle]}),{_any_of(pts[:middle])},{_any_of(pts[middle:])})"

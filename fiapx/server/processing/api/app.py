@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from threading import Event
 
-import structlog
-from fastapi import FastAPI, Request, Response
-from sqlalchemy.exc import OperationalError
+from fastapi import FastAPI
 
-from fiapx.core.errors import Unavailable
 from fiapx.core.ports import Storage
-from fiapx.server.http import create_app, error_response
+from fiapx.server.http import create_app
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.api import events, jobs, results, videos
 from fiapx.server.processing.api.context import Context
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.queries import Queries
-
-log = structlog.get_logger(__name__)
 
 
 def create_processing_app(
@@ -33,12 +28,6 @@ def create_processing_app(
     app = create_app("fiapx processing")
     app.state.verifier = verifier
     app.state.context = Context(commands, queries, storage, max_upload_bytes, draining)
-    app.add_exception_handler(OperationalError, _database_down)
     for module in (videos, jobs, events, results):
         app.include_router(module.router)
     return app
-
-
-async def _database_down(request: Request, error: Exception) -> Response:
-    log.error("database_unavailable", path=request.url.path, error=str(getattr(error, "orig", error)))
-    return error_response(Unavailable())

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from fiapx.core.errors import InvalidRequest, PayloadTooLarge
 from fiapx.server.processing.api.context import Context
@@ -64,10 +63,7 @@ async def receive(request: Request, context: Context, check: Check) -> Received 
     declared_length = content_length(request)
     if declared_length is not None and declared_length > context.max_upload_bytes + (_FORM_SLACK if form else 0):
         raise PayloadTooLarge
-    try:
-        return await (_receive_form if form else _receive_raw)(request, context, check)
-    except ClientDisconnect:
-        raise HTTPException(400, "The client went away in the middle of its request.") from None
+    return await (_receive_form if form else _receive_raw)(request, context, check)
 
 
 async def read_json(request: Request) -> bytes:

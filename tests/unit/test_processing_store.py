@@ -147,6 +147,7 @@ def test_the_sweeper_spares_what_is_young(service: Processing) -> None:
     service.maintenance._sweep_age = 3600
     assert service.maintenance.sweep() == 0
     assert len(service.objects()) == 1
+    assert service.maintenance.sweep(age=0) == 1
 
 
 def test_idempotency_keys_are_forgotten_in_time(service: Processing) -> None:
@@ -207,3 +208,12 @@ def test_metrics_follow_the_events(service: Processing) -> None:
     assert value("fiapx_queue_jobs") == 1
     assert value("fiapx_running_jobs") == 0
     assert (value("fiapx_queue_oldest_seconds") or 0) >= 0
+
+
+def test_a_scrape_survives_a_database_that_is_away(service: Processing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down() -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(service.reads, "queue", down)
+    assert service.registry.get_sample_value("fiapx_queue_jobs") is None
+    assert service.registry.get_sample_value("fiapx_uploads_total") == 0

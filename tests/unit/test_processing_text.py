@@ -61,6 +61,18 @@ def test_reads_names_from_content_disposition() -> None:
     assert disposition_name('attachment; filename="férias.mp4"'.encode().decode("latin-1")) == "férias.mp4"
 
 
+@given(st.text(alphabet=st.characters(max_codepoint=255)))
+def test_no_header_is_too_strange(header: str) -> None:
+    for value in (
+        header,
+        f"attachment; filename={header}",
+        f"attachment; filename*={header}",
+        f"a; filename*0*={header}",
+    ):
+        name = disposition_name(value)
+        assert name is None or clean_name(name)
+
+
 @pytest.mark.parametrize(
     ("header", "wanted"),
     [

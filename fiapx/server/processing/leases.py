@@ -23,6 +23,7 @@ from fiapx.server.sql import now_ms
 
 log = structlog.get_logger(__name__)
 
+_MAX_MESSAGE: Final = 1000
 _CRASHED: Final = {"error_code": CrashLoop.code, "error_message": CrashLoop().message}
 
 
@@ -186,4 +187,4 @@ def _verdict(error: Exception) -> dict[str, Any]:
     """What the user is told after the last attempt: a known cause by its name, crashes as what they are."""
     if isinstance(error, DecoderFailed) or not isinstance(error, FiapxError) or error.code == FiapxError.code:
         return _CRASHED
-    return {"error_code": error.code, "error_message": error.message}
+    return {"error_code": error.code, "error_message": error.message[:_MAX_MESSAGE]}

@@ -41,13 +41,16 @@ class Maintenance:
         self._sweep_interval = sweep_interval
         self._sweep_age = sweep_age
 
-    def sweep(self) -> int:
-        """Remove what nobody owns and nobody writes; return how many objects and temporary files."""
-        removed = self._storage.sweep(self._sweep_age)
-        for batch in _batches(self._old("videos/")):
-            removed += self._remove(batch)
-        for batch in _batches(self._old("jobs/")):
-            removed += self._remove(batch)
+    def sweep(self, age: float | None = None) -> int:
+        """Remove what nobody owns and nobody writes; return how many objects and temporary files.
+
+        `age` replaces `sweep_age`: 0 is right before a lone server has begun to serve, and at no other time.
+        """
+        age = self._sweep_age if age is None else age
+        removed = self._storage.sweep(age)
+        for prefix in ("videos/", "jobs/"):
+            old = (key for key, seconds in self._storage.list(prefix) if seconds >= age)
+            removed += sum(self._remove(batch) for batch in _batches(old))
         self._store.forget_keys(_KEEP_KEYS)
         if removed:
             log.info("swept", removed=removed)
@@ -65,9 +68,6 @@ class Maintenance:
             except Exception:  # the database may come back
                 log.exception("maintenance_failed")
             stop.wait(self._reaper_interval)
-
-    def _old(self, prefix: str) -> Iterator[str]:
-        return (key for key, age in self._storage.list(prefix) if age >= self._sweep_age)
 
     def _remove(self, keys: list[str]) -> int:
         orphans = self._store.unclaimed(keys)

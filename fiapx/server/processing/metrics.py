@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, Event
 from fiapx.server.processing.reads import Reads
+
+log = structlog.get_logger(__name__)
 
 TERMINAL_EVENTS = frozenset({JOB_COMPLETED, JOB_FAILED, JOB_CANCELLED})
 _SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -53,7 +56,11 @@ class QueueCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges of this moment."""
-        queue = self._reads.queue()
+        try:
+            queue = self._reads.queue()
+        except Exception as error:  # noqa: BLE001 - the other metrics matter most while the database is away
+            log.warning("queue_not_measured", error=str(error))
+            return
         yield GaugeMetricFamily("fiapx_queue_jobs", "Jobs that wait.", value=queue.queued)
         yield GaugeMetricFamily("fiapx_running_jobs", "Jobs that run.", value=queue.running)
         yield GaugeMetricFamily(

@@ -28,7 +28,7 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def watch_job(job_id: JobId, user: CurrentUser, context: Ctx) -> EventSourceResponse:
+async def watch_job(user: CurrentUser, job_id: JobId, context: Ctx) -> EventSourceResponse:
     """An event `job` with the job at once, at every change of its state or progress, and at its end."""
     first = await run_sync(context.queries.job, user.user_id, job_id)
     return EventSourceResponse(_changes(context, user.user_id, first), headers=_HEADERS)

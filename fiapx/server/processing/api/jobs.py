@@ -101,13 +101,13 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def show_job(job_id: JobId, user: CurrentUser, context: Ctx) -> JobView:
+def show_job(user: CurrentUser, job_id: JobId, context: Ctx) -> JobView:
     """One job, with its place in the queue or its live progress."""
     return context.queries.job(user.user_id, job_id)
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: JobId, user: CurrentUser, context: Ctx) -> JobView:
+def cancel_job(user: CurrentUser, job_id: JobId, context: Ctx) -> JobView:
     """End a job that waits or runs."""
     context.commands.cancel(user, job_id)
     return context.queries.job(user.user_id, job_id)
@@ -115,7 +115,7 @@ def cancel_job(job_id: JobId, user: CurrentUser, context: Ctx) -> JobView:
 
 @router.post("/{job_id}/retry", status_code=201)
 def retry_job(
-    job_id: JobId, request: Request, response: Response, user: CurrentUser, context: Ctx, key: IdempotencyKey = None
+    user: CurrentUser, job_id: JobId, request: Request, response: Response, context: Ctx, key: IdempotencyKey = None
 ) -> JobView:
     """A new job with the video and options of one that has ended."""
     mark = once(key, fingerprint("POST /jobs/retry", job_id))
@@ -125,6 +125,6 @@ def retry_job(
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete_job(job_id: JobId, user: CurrentUser, context: Ctx) -> None:
+def delete_job(user: CurrentUser, job_id: JobId, context: Ctx) -> None:
     """Delete an ended job and its result."""
     context.commands.delete_job(user, job_id)

@@ -31,9 +31,9 @@ IfNoneMatch = Annotated[str | None, Header()]
     responses={200: {"content": {"application/zip": {}}}, 206: {"content": {"application/zip": {}}}},
 )
 def download_result(
+    user: CurrentUser,
     job_id: JobId,
     request: Request,
-    user: CurrentUser,
     context: Ctx,
     range_: Annotated[str | None, Header(alias="Range")] = None,
     if_range_: Annotated[str | None, Header(alias="If-Range")] = None,
@@ -56,7 +56,7 @@ def download_result(
 
 
 @router.get("/manifest", response_class=Response, responses={200: {"content": {"application/json": {}}}})
-def show_manifest(job_id: JobId, user: CurrentUser, context: Ctx, if_none_match: IfNoneMatch = None) -> Response:
+def show_manifest(user: CurrentUser, job_id: JobId, context: Ctx, if_none_match: IfNoneMatch = None) -> Response:
     """The manifest in the ZIP: source, options, warnings and every frame."""
     job = context.queries.finished(user.user_id, job_id)
     headers = _private(f'"{job.result_sha256}-manifest"', "private, no-cache")
@@ -71,9 +71,9 @@ def show_manifest(job_id: JobId, user: CurrentUser, context: Ctx, if_none_match:
     responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}},
 )
 def show_frame(
+    user: CurrentUser,
     job_id: JobId,
     number: Annotated[int, Path(description="Counted from 1.")],
-    user: CurrentUser,
     context: Ctx,
     if_none_match: IfNoneMatch = None,
 ) -> Response:

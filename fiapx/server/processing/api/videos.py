@@ -76,12 +76,12 @@ def list_videos(user: CurrentUser, context: Ctx, cursor: CursorParam = None, lim
 
 
 @router.get("/{video_id}")
-def show_video(video_id: VideoId, user: CurrentUser, context: Ctx) -> VideoView:
+def show_video(user: CurrentUser, video_id: VideoId, context: Ctx) -> VideoView:
     """One video."""
     return context.queries.video(user.user_id, video_id)
 
 
 @router.delete("/{video_id}", status_code=204)
-def delete_video(video_id: VideoId, user: CurrentUser, context: Ctx) -> None:
+def delete_video(user: CurrentUser, video_id: VideoId, context: Ctx) -> None:
     """Delete a video; its live jobs are cancelled, ended ones keep their results."""
     context.commands.delete_video(user, video_id)

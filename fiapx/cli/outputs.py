@@ -88,7 +88,7 @@ class PartFile:
 
     def __enter__(self) -> Self:
         with writing(self.target):
-            self._file = self.path.open("wb") if self.direct else self._open_locked()
+            self._file = self.path.open("wb", buffering=0) if self.direct else self._open_locked()
         if not self.keep:
             self.restart()
         return self

@@ -11,7 +11,8 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import IO, Final, cast
+from types import TracebackType
+from typing import IO, Final, Self, cast
 
 from fiapx.core.errors import NoSpace, OutputTooLarge
 from fiapx.media.model import Output
@@ -32,7 +33,8 @@ class Entry:
 
 
 class Archive:
-    """Writes entries one by one to an output that can only append."""
+    """Writes entries one by one to an output that can only append. Leaving the `with` block without `close` abandons
+    the ZIP."""
 
     def __init__(self, output: Output, max_bytes: int) -> None:
         self._spool = _Spool(output, max_bytes)
@@ -53,6 +55,14 @@ class Archive:
         self._zip.close()
         self._spool.flush_entry()
         return self._spool.tell(), self._spool.digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._zip.fp = None  # zipfile would write a directory when it is collected
 
 
 class _Spool:

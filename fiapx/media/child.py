@@ -49,7 +49,8 @@ def _send_index(out: BinaryIO, decoder: VideoDecoder) -> None:
     head: dict[str, Any] = {
         "type": "index",
         "info": decoder.info.to_json(),
-        "packets": len(index.pts),
+        "length": len(index.pts),
+        "packets": index.packets,
         "end_pts": index.end_pts,
         "reliable": index.reliable,
         "streams_end": index.streams_end,

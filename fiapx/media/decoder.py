@@ -101,13 +101,14 @@ def _video_info(message: Message) -> VideoInfo:
 
 def _index(message: Message) -> Index:
     head, pts = message.head, array("q")
-    packets = int(head["packets"])
-    pts.frombytes(message.payload[: packets * pts.itemsize])
+    keyframes_at = int(head["length"]) * pts.itemsize
+    pts.frombytes(message.payload[:keyframes_at])
     return Index(
         pts=pts,
-        keyframes=message.payload[packets * pts.itemsize :],
+        keyframes=message.payload[keyframes_at:],
         end_pts=int(head["end_pts"]),
         reliable=bool(head["reliable"]),
+        packets=int(head["packets"]),
         streams_end=float(head["streams_end"]),
         damaged=int(head["damaged"]),
     )

@@ -35,10 +35,13 @@ def extract(
     """
     watch = Watch(limits.timeout, cancelled)
     on_progress(Progress(0, 0))
-    with Decoder(source.file, options, limits, watch) as decoder, SourceDigest(source) as digest:
+    with (
+        Decoder(source.file, options, limits, watch) as decoder,
+        SourceDigest(source) as digest,
+        Archive(output, limits.max_output_bytes) as archive,
+    ):
         pictures = Pictures(decoder, source, options, limits, ffmpeg, watch)
         wanted = plan.choose(decoder.info, pictures.index, options, limits.max_frames)
-        archive = Archive(output, limits.max_output_bytes)
         records: list[FrameRecord] = []
         for want, frame in pictures.matched(wanted):
             records.append(_store(archive, decoder, want, frame, len(records) + 1, options))

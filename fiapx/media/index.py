@@ -22,8 +22,7 @@ def build_index(container: InputContainer, stream: VideoStream) -> Index:
     builder = _Builder(stream, Fraction(container.start_time or 0, av.time_base))
     try:
         for packet in container.demux():
-            if packet.size:  # each stream ends with an empty one
-                builder.add(packet)
+            builder.add(packet)
     except av.error.FFmpegError:
         builder.damaged += 1
     context = stream.codec_context
@@ -42,14 +41,20 @@ class _Builder:
         self._end: int | None = None
         self._streams_end = start
         self._untimed = 0
+        self._packets = 0
         self.damaged = 0
 
     def add(self, packet: Packet[Any]) -> None:
         """Take in a packet of any stream."""
         time = packet.pts if packet.pts is not None else packet.dts
+        if not packet.size and time is None:
+            return  # PyAV's mark of a stream's end
         if time is not None and packet.time_base:
             self._streams_end = max(self._streams_end, (time + (packet.duration or 0)) * packet.time_base)
         if packet.stream_index != self._stream_index:
+            return
+        self._packets += 1
+        if not packet.size:
             return
         self.damaged += packet.is_corrupt
         self._untimed += packet.pts is None
@@ -70,6 +75,7 @@ class _Builder:
             keyframes=bytes(self._keyframes),
             end_pts=self._end or 0,
             reliable=reliable and not self._untimed and len(set(shown)) == len(shown),
+            packets=self._packets,
             streams_end=float(self._streams_end - self._start),
             damaged=self.damaged,
         )

@@ -124,6 +124,8 @@ class Index:
     """Last frame's pts plus its duration: where the video ends."""
     reliable: bool
     """False where the container stores no presentation times (H.264 with B-frames in AVI, for one)."""
+    packets: int
+    """Packets read, those of no size included (AVI has them for dropped frames)."""
     streams_end: float
     """Seconds from the container's start until the last packet of any stream ends."""
     damaged: int = 0

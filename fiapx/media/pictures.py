@@ -63,10 +63,8 @@ class Pictures:
     def warnings(self, missing: int, total: int) -> list[MediaWarning]:
         """What the user should know of the source. Call it after the last frame."""
         found = []
-        declared, read = self._decoder.info.declared_duration or 0.0, self.index.streams_end
-        if declared - read > _TOLERANCE + _TOLERANCE_SHARE * declared:
-            text = f"The source is cut off: {read:.3f} s of {declared:.3f} s are there."
-            counts = {"declared_ms": int(declared * 1000), "read_ms": int(read * 1000)}
+        if counts := self._cut_off():
+            text = "The source is cut off: what is there ends before the duration that it declares."
             found.append(MediaWarning("source_truncated", text, counts))
         if damaged := self.index.damaged + self._decoder.errors:
             text = f"The source is damaged: {damaged} packets could not be read as they should."
@@ -75,6 +73,17 @@ class Pictures:
             text = f"{missing} of {total} frames could not be decoded and are left out."
             found.append(MediaWarning("frames_missing", text, {"missing": missing, "wanted": total}))
         return found
+
+    def _cut_off(self) -> dict[str, int] | None:
+        """How much the container promises and how much there is, where that is less."""
+        info, index = self._decoder.info, self.index
+        declared, frames = info.declared_duration or 0.0, info.declared_frames
+        short = declared - index.streams_end > _TOLERANCE + _TOLERANCE_SHARE * declared
+        fewer = frames - index.packets > 1 + _TOLERANCE_SHARE * frames
+        if not short and not fewer:
+            return None
+        counts = {"declared_ms": round(declared * 1000), "read_ms": round(index.streams_end * 1000)}
+        return counts | ({"declared_frames": frames, "read_frames": index.packets} if frames else {})
 
     def _frames(self, pts: Sequence[int]) -> Iterator[EncodedFrame]:
         """The frames with these pts (ascending, unique), in order."""

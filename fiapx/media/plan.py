@@ -29,9 +29,8 @@ def choose(info: VideoInfo, index: Index, options: ExtractOptions, max_frames: i
     video_end = info.seconds(index.end_pts)
     end = min(video_end, options.end) if options.end is not None else video_end
     if begin >= end:
-        raise NoFrames(
-            f"The range holds no frame: the video lasts from {info.seconds(shown[0]):.3f} to {video_end:.3f} s."
-        )
+        lasts = f"{float(info.seconds(shown[0])):.3f} to {float(video_end):.3f} s"
+        raise NoFrames(f"The range holds no frame: the video lasts from {lasts}.")
     first, stop = math.ceil(begin * rate), math.ceil(end * rate)
     if stop - first > max_frames:
         raise TooManyFrames(

@@ -12,6 +12,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 import ffmpeg
@@ -58,7 +59,8 @@ class Reference:
         pts = array("q", (time for time, _ in shown))
         last_step = pts[-1] - pts[-2] if len(pts) > 1 else 1
         end = pts[-1] + (shown[-1][1] or last_step)
-        return Index(pts, b"\1" + bytes(len(pts) - 1), end, True, demuxed.streams_end, demuxed.damaged)
+        keyframes = b"\1" + bytes(len(pts) - 1)
+        return replace(demuxed, pts=pts, keyframes=keyframes, end_pts=end, reliable=True)
 
     def frames(self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int]) -> Iterator[EncodedFrame]:
         """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""

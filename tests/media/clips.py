@@ -85,7 +85,7 @@ def witness(path: Path, rate: str, filters: Sequence[str] = ()) -> list[str]:
 
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
-_VFR = "setpts='(N+floor(N/7)*3+mod(N,3))/25/TB'"
+_VFR = "setpts='(N+floor(N/7)*3)/25/TB'"
 
 CLIPS = [
     Clip("h264-bframes.mp4", (*X264, "-bf", "3", "-g", "30")),
@@ -101,7 +101,10 @@ CLIPS = [
     Clip("h264-short.mp4", X264, frames=9),
     Clip("h264.flv", (*X264, "-bf", "2", "-g", "25")),
     Clip("h264-fragmented.mp4", (*X264, "-movflags", "frag_keyframe+empty_moov", "-g", "20")),
-    Clip("hevc-open-gop.mp4", ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=20", "-pix_fmt", "yuv420p")),
+    Clip(
+        "hevc-open-gop.mp4",
+        ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=20", "-pix_fmt", "yuv420p"),
+    ),
     Clip("vp8.webm", ("-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime", "-g", "25")),
     Clip("vp9.webm", ("-c:v", "libvpx-vp9", "-b:v", "1M", "-deadline", "realtime", "-g", "25")),
     Clip("av1.mkv", ("-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "25", "-b:v", "1M")),

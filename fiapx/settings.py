@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr
@@ -21,8 +22,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     ffmpeg: Path | None = None
-    log_level: str = "INFO"
-    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
 
     secret_key: SecretStr | None = None
     """Encrypts the signing keys at rest; made and kept in `home` where it is not given."""
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
     smtp_port: int = 587
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None
-    smtp_tls: str = Field("starttls", pattern="^(starttls|tls|none)$")
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     smtp_timeout: float = Field(10, gt=0)
     mail_from: str = "fiapx <no-reply@localhost>"
     public_url: str | None = None

@@ -41,7 +41,7 @@ from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.model import Claim, NewVideo
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
-from fiapx.server.processing.relay import Relay
+from fiapx.server.relay import Relay
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
 

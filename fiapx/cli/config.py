@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from fiapx.core.errors import UsageError
@@ -9,10 +11,10 @@ from fiapx.core.options import explain
 from fiapx.settings import Settings
 
 
-def load_settings() -> Settings:
-    """The settings of this process. Raises UsageError naming the variable that is wrong."""
+def load_settings(**flags: Any) -> Settings:
+    """The settings of this process; flags that were given win. Raises UsageError naming the variable that is wrong."""
     try:
-        return Settings()
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         names = ", ".join(sorted({f"FIAPX_{str(item['loc'][0]).upper()}" for item in error.errors() if item["loc"]}))
         raise UsageError(f"{names}: {explain(error)}") from None

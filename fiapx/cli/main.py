@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 import fiapx
-from fiapx.cli import account, jobs, local, transfer
+from fiapx.cli import account, jobs, local, run, transfer
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
 from fiapx.cli.terminal import Terminal
@@ -41,6 +41,7 @@ _PANELS = {
         jobs.delete,
         jobs.videos,
     ),
+    "Server": (run.up,),
 }
 for _panel, _functions in _PANELS.items():
     for _function in _functions:

@@ -92,9 +92,14 @@ class Leases:
         with self._transitions.begin() as connection:
             _owned(self._transitions.requeue(connection, _fence(claim), failures=jobs.c.failures - 1))
 
-    def reap(self) -> int:
-        """Queue the jobs of silent workers again, or end those that crashed too often; return how many."""
-        overdue = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until_ms < now_ms())
+    def reap(self, *, everything: bool = False) -> int:
+        """Queue the jobs of silent workers again, or end those that crashed too often; return how many, 100 at most.
+
+        `everything` takes all running jobs: right for a process that knows itself to be alone before it begins to work.
+        """
+        overdue = jobs.c.state == JobState.RUNNING
+        if not everything:
+            overdue = and_(overdue, jobs.c.lease_until_ms < now_ms())
         with self._transitions.reader.connect() as connection:
             if connection.scalar(select(jobs.c.id).where(overdue).limit(1)) is None:
                 return 0

@@ -1,0 +1,268 @@
+"""The composition root: the only place that chooses adapters and puts services, workers and threads together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from sqlalchemy import Engine, text
+
+from fiapx.adapters.bus_memory import MemoryBus
+from fiapx.adapters.cache import MemoryCache
+from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
+from fiapx.adapters.lockfile import sole_owner
+from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.adapters.storage_disk import DiskStorage
+from fiapx.core.errors import NoSpace, Unavailable
+from fiapx.core.events import USER_DELETED
+from fiapx.core.ports import Mailer
+from fiapx.media.model import Limits
+from fiapx.notify.notifier import EVENTS, Notifier
+from fiapx.server.auth.api import create_auth_app
+from fiapx.server.auth.keys import SigningKeys
+from fiapx.server.auth.service import AuthPolicy, AuthService
+from fiapx.server.auth.store import AuthStore
+from fiapx.server.gateway.app import create_gateway
+from fiapx.server.identity import Verifier
+from fiapx.server.processing.api.app import create_processing_app
+from fiapx.server.processing.commands import Commands
+from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.maintenance import Maintenance
+from fiapx.server.processing.metrics import TERMINAL_EVENTS, ProcessingMetrics
+from fiapx.server.processing.queries import Queries
+from fiapx.server.processing.reads import Reads
+from fiapx.server.processing.store import Store
+from fiapx.server.processing.transitions import Transitions
+from fiapx.server.ratelimit import LoginLimiter
+from fiapx.server.relay import Relay
+from fiapx.settings import Settings
+from fiapx.worker.attempt import Workshop
+from fiapx.worker.run import Worker
+
+_CACHE_BYTES = 64 * 1024**2
+_LITTLE_SPACE = 64 * 1024**2
+
+
+class Background:
+    """Threads that run until they are told to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = Event()
+        self._wakes: list[Event] = []
+        self._threads: dict[str, Thread] = {}
+
+    def add(self, name: str, run: Callable[[Event], None], wake: Event | None = None) -> Callable[[], None]:
+        """Register a thread. `wake` makes it look at `stopping` at once. Returns its health check."""
+        thread = self._threads[name] = Thread(target=run, args=(self.stopping,), name=name, daemon=True)
+        self._wakes += [wake] if wake else []
+
+        def check() -> None:
+            if not thread.is_alive():
+                raise Unavailable(f"{name} does not run.")
+
+        return check
+
+    def start(self) -> None:
+        for thread in self._threads.values():
+            thread.start()
+
+    def stop(self, timeout: float = 10) -> None:
+        self.stopping.set()
+        for wake in self._wakes:
+            wake.set()
+        for thread in self._threads.values():
+            thread.join(timeout)
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """Every role in one process. `draining` is set at the first signal to stop; new requests are refused then."""
+
+    app: FastAPI
+    worker: Worker
+    draining: Event
+
+
+@contextmanager
+def embedded(settings: Settings, url: str) -> Iterator[EmbeddedServer]:
+    """A whole service on SQLite, disk and memory, with its background threads; `url` is where it is reached.
+
+    The worker is started here and stopped by the caller, who knows how much time there is. Raises AlreadyRunning.
+    """
+    home = settings.home
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with sole_owner(home):
+        engines = {name: _database(home, name) for name in _SERVICES}
+        try:
+            yield from _run(settings, url, engines)
+        finally:
+            for engine in engines.values():
+                engine.dispose()
+
+
+_SERVICES: tuple[Service, ...] = ("auth", "processing", "notify")
+
+
+def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:
+    draining, wake = Event(), Event()
+    registry, background = _registry(), Background()
+    storage, cache, bus = DiskStorage(settings.home / "storage"), MemoryCache(_CACHE_BYTES), MemoryBus()
+
+    auth = _auth(settings, engines["auth"])
+    verifier = Verifier(auth.jwks, auth)
+
+    transitions = Transitions(engines["processing"], wake)
+    store, reads = Store(transitions), Reads(engines["processing"])
+    leases = Leases(transitions, lease=settings.lease)
+    metrics = ProcessingMetrics(registry, reads)
+    commands = Commands(store, storage, on_upload=metrics.uploaded)
+    maintenance = Maintenance(
+        store,
+        leases,
+        storage,
+        reaper_interval=settings.reaper_interval,
+        sweep_interval=settings.sweep_interval,
+        sweep_age=settings.sweep_age,
+    )
+    processing = create_processing_app(
+        commands,
+        Queries(reads, storage, cache),
+        storage,
+        verifier,
+        max_upload_bytes=settings.max_upload_bytes,
+        draining=draining,
+    )
+    notifier = Notifier(
+        engines["notify"], _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from
+    )
+    bus.subscribe("processing", {USER_DELETED}, commands.user_deleted)
+    bus.subscribe("metrics", TERMINAL_EVENTS, metrics.handle)
+    bus.subscribe("notify", EVENTS, notifier.handle)
+
+    workshop = Workshop(leases, storage, cache, _limits(settings), settings.heartbeat, settings.ffmpeg)
+    worker = Worker(workshop, bus, concurrency=settings.concurrency)
+
+    relay = Relay(store.outbox, bus, wake)
+    auth_relay = Relay(auth.outbox, bus, Event())
+    checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {
+        "storage": _has_space(settings.home),
+        "worker": _works(worker),
+        "relay": background.add("relay", relay.run, wake),
+        "auth-relay": background.add("auth-relay", auth_relay.run),
+        "maintenance": background.add("maintenance", maintenance.run),
+        "notify": background.add("notify", notifier.run),
+    }
+    gateway = create_gateway(
+        mounts={"/api/v1": processing, "/api/v1/auth": create_auth_app(auth, verifier)},
+        checks=checks,
+        registry=registry,
+        draining=draining,
+        body_timeout=settings.body_timeout,
+    )
+    _recover(leases, maintenance)
+    background.start()
+    worker.start()
+    try:
+        yield EmbeddedServer(gateway, worker, draining)
+    finally:
+        worker.stop(0)
+        background.stop()
+        relay.drain()
+        auth_relay.drain()
+        bus.close()
+
+
+def _recover(leases: Leases, maintenance: Maintenance) -> None:
+    """This process is alone with its data: whatever was running or half written ended with the process before."""
+    while leases.reap(everything=True):
+        continue
+    maintenance.sweep(age=0)
+
+
+def _auth(settings: Settings, engine: Engine) -> AuthService:
+    store = AuthStore(engine)
+    secret = settings.secret_key.get_secret_value() if settings.secret_key else _kept_secret(settings.home)
+    policy = AuthPolicy(
+        bcrypt_rounds=settings.bcrypt_rounds,
+        access_ttl=settings.access_ttl,
+        refresh_ttl=settings.refresh_ttl,
+        login_rate=settings.login_rate,
+    )
+    return AuthService(store, SigningKeys(store, secret), policy, LoginLimiter(policy.login_rate))
+
+
+def _database(home: Path, service: Service) -> Engine:
+    engine = open_database(sqlite_url(home / f"{service}.db"))
+    migrate(engine, service)
+    return engine
+
+
+def _kept_secret(home: Path) -> str:
+    """The secret that encrypts the signing keys; made once and readable by this user alone."""
+    path = home / "secret.key"
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    return path.read_text()
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_host is None:
+        return ConsoleMailer()
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+    return SmtpMailer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_user,
+        password,
+        tls=settings.smtp_tls,
+        timeout=settings.smtp_timeout,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+def _answers(engine: Engine) -> Callable[[], None]:
+    def check() -> None:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    return check
+
+
+def _has_space(home: Path) -> Callable[[], None]:
+    def check() -> None:
+        free = os.statvfs(home)
+        if free.f_bavail * free.f_frsize < _LITTLE_SPACE:
+            raise NoSpace
+
+    return check
+
+
+def _works(worker: Worker) -> Callable[[], None]:
+    def check() -> None:
+        if not worker.alive():
+            raise Unavailable("The worker does not run.")
+
+    return check

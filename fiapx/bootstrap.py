@@ -111,7 +111,7 @@ _SERVICES: tuple[Service, ...] = ("auth", "processing", "notify")
 
 
 def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:
-    draining, wake = Event(), Event()
+    draining, wake, auth_wake = Event(), Event(), Event()
     registry, background = _registry(), Background()
     storage, cache, bus = DiskStorage(settings.home / "storage"), MemoryCache(_CACHE_BYTES), MemoryBus()
 
@@ -150,12 +150,12 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     worker = Worker(workshop, bus, concurrency=settings.concurrency)
 
     relay = Relay(store.outbox, bus, wake)
-    auth_relay = Relay(auth.outbox, bus, Event())
+    auth_relay = Relay(auth.outbox, bus, auth_wake)
     checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {
         "storage": _has_space(settings.home),
         "worker": _works(worker),
         "relay": background.add("relay", relay.run, wake),
-        "auth-relay": background.add("auth-relay", auth_relay.run),
+        "auth-relay": background.add("auth-relay", auth_relay.run, auth_wake),
         "maintenance": background.add("maintenance", maintenance.run),
         "notify": background.add("notify", notifier.run),
     }

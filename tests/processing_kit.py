@@ -41,9 +41,9 @@ from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.model import Claim, NewVideo
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
-from fiapx.server.relay import Relay
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
+from fiapx.server.relay import Relay
 
 ANA = Identity("11111111-1111-4111-8111-111111111111", "ana@example.com", "s-ana")
 BOB = Identity("22222222-2222-4222-8222-222222222222", "bob@example.com", "s-bob")

@@ -74,7 +74,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", hint="Choose another --port or --host."
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}",
+            hint="Choose another --port or --host.",
         ) from None
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import connect_sse
-from processing_kit import ANA, BOB, Host, Processing, eventually, hosting, processing
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.server.processing.progress import put_progress
+from tests.processing_kit import ANA, BOB, Host, Processing, eventually, hosting, processing
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processing_kit import ANA, Archive, Host, Processing, hosting, processing
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.core.options import ExtractOptions
+from tests.processing_kit import ANA, Archive, Host, Processing, hosting, processing
 
 
 @pytest.fixture(scope="module")

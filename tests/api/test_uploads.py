@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from processing_kit import ANA, KILO, Host, Processing, eventually, hosting, processing
 
 from fiapx.core.errors import NoSpace
 from fiapx.server.processing import tables
+from tests.processing_kit import ANA, KILO, Host, Processing, eventually, hosting, processing
 
 LIMIT = 256 * KILO
 

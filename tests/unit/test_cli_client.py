@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 import stamina
-from cli_support import Fake, fake_server, logged_in, run
 from fastapi import Response
 
 from fiapx.cli.profile import Profile, ProfileStore, check_secure, server_url
 from fiapx.core.errors import RateLimited, Unavailable, UsageError
+from tests.unit.cli_support import Fake, fake_server, logged_in, run
 
 FIAPX = str(Path(sys.executable).with_name("fiapx"))
 

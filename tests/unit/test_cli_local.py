@@ -11,12 +11,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from cli_support import Ran, run
 
 from fiapx.cli.doctor import has_known_fixes
 from fiapx.cli.outputs import PartFile
 from fiapx.core.errors import NoSpace, OutputExists
 from fiapx.media.ffmpeg import find_ffmpeg
+from tests.unit.cli_support import Ran, run
 
 FIAPX = str(Path(sys.executable).with_name("fiapx"))
 

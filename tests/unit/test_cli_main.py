@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_support import Screen, run
 
 import fiapx
 from fiapx.cli import main
 from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import duration, plural, safe_stem, size
+from tests.unit.cli_support import Screen, run
 
 FIAPX = [str(Path(sys.executable).with_name("fiapx"))]
 COMMANDS = [

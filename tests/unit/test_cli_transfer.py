@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import stamina
-from cli_support import Cutter, Fake, fake_server, logged_in, run
 
 from fiapx.core.errors import PayloadTooLarge, RateLimited
+from tests.unit.cli_support import Cutter, Fake, fake_server, logged_in, run
 
 
 @pytest.fixture(scope="module")

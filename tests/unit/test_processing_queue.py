@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processing_kit import ANA, BOB, Archive, Processing, processing
 from sqlalchemy import update
 
 from fiapx.core.errors import (
@@ -27,6 +26,7 @@ from fiapx.core.jobs import JobState
 from fiapx.media.model import MediaWarning, Result
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Claim
+from tests.processing_kit import ANA, BOB, Archive, Processing, processing
 
 RESULT = Archive.of(1).result
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processing_kit import ANA, BOB, Processing, eventually, processing
 from sqlalchemy import update
 
 from fiapx.core.errors import CorruptMedia, FiapxError, IdempotencyMismatch, NotFound, Unavailable
@@ -15,6 +14,7 @@ from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Once
+from tests.processing_kit import ANA, BOB, Processing, eventually, processing
 
 
 @pytest.fixture

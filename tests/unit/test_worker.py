@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processing_kit import ANA, Archive, Processing, eventually, processing
 from sqlalchemy.exc import OperationalError
 
 from fiapx.core.errors import Cancelled, CorruptMedia, DecoderFailed
@@ -20,6 +19,7 @@ from fiapx.media.model import Limits, Output, Progress, Result, Source
 from fiapx.server.processing.progress import get_progress
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
+from tests.processing_kit import ANA, Archive, Processing, eventually, processing
 
 LIMITS = Limits(max_frames=1234)
 

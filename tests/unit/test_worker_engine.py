@@ -14,10 +14,10 @@ import av
 import httpx
 import numpy as np
 import pytest
-from processing_kit import ANA, Processing, eventually, hosting, processing
 
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
+from tests.processing_kit import ANA, Processing, eventually, hosting, processing
 
 
 @pytest.fixture

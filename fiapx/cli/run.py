@@ -73,10 +73,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}",
-            hint="Choose another --port or --host.",
-        ) from None
+        reason = str(error.strerror or error).partition(" (while")[0]  # the rest repeats the address
+        raise UsageError(f"cannot listen on {host}:{port}: {reason}", hint="Choose another --port or --host.") from None
 
 
 def _serve(server: EmbeddedServer, listener: socket.socket, settings: Settings, ready: Callable[[], None]) -> None:

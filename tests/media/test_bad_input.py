@@ -21,8 +21,14 @@ Maker = Callable[[Path, Path], None]
 """Writes the bad file; the second path is a good MP4."""
 
 
+SDP = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+
+
 def _write(data: bytes) -> Maker:
-    return lambda path, _: path.write_bytes(data) and None
+    def make(path: Path, _good: Path) -> None:
+        path.write_bytes(data)
+
+    return make
 
 
 def _playlist(path: Path, _good: Path) -> None:
@@ -80,7 +86,7 @@ BAD: dict[str, tuple[Maker, str]] = {
     "text": (_write(b"once upon a time\n" * 500), "unsupported_format"),
     "random": (_write(random.Random(7).randbytes(100_000)), "unsupported_format"),
     "subtitles": (_write(b"1\n00:00:01,000 --> 00:00:02,000\nHello\n"), "unsupported_format"),
-    "sdp": (_write(b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"), "unsupported_format"),
+    "sdp": (_write(SDP), "unsupported_format"),
     "playlist": (_playlist, "unsupported_format"),
     "concat": (_concat, "unsupported_format"),
     "audio-only": (_audio_only, "no_video_stream"),

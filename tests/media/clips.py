@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,13 +34,15 @@ class Clip:
     """Options in front of the output, such as a second input."""
 
     def make(self, folder: Path) -> Path:
-        """The file, made once a folder."""
+        """The file, made once a folder; other processes may ask for it at the same time."""
         path = folder / self.name
         if not path.exists():
             width, height = self.size
             source = ("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", self.rate, "-i", "pipe:0")
             filters = ("-vf", self.filters) if self.filters else ()
-            ffmpeg(*source, *self.before, *filters, *self.arguments, str(path), data=self._pixels())
+            fresh = folder / f"{os.getpid()}-{self.name}"
+            ffmpeg(*source, *self.before, *filters, *self.arguments, str(fresh), data=self._pixels())
+            fresh.replace(path)
         return path
 
     def _pixels(self) -> bytes:
@@ -116,7 +119,7 @@ CLIPS = [
     Clip("theora.ogv", ("-c:v", "libtheora", "-q:v", "8", "-g", "25")),
     Clip(
         "late-start.mkv",
-        (*X264, "-map", "1:a", "-map", "0:v", "-c:a", "aac"),
+        (*X264, "-map", "1:a", "-map", "0:v", "-c:a", "pcm_s16le"),
         filters="setpts=PTS+0.7/TB",
         before=("-f", "lavfi", "-i", "sine=duration=4"),
     ),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from fiapx.core.errors import UsageError
-from fiapx.core.options import explain
-from fiapx.settings import Settings
+
+if TYPE_CHECKING:
+    from fiapx.settings import Settings
 
 
 def load_settings(**flags: Any) -> Settings:
     """The settings of this process; flags that were given win. Raises UsageError naming the variable that is wrong."""
+    from pydantic import ValidationError  # slow to import, and `fiapx --help` needs none of it
+
+    from fiapx.core.options import explain
+    from fiapx.settings import Settings
+
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -59,3 +62,31 @@ class Settings(BaseSettings):
     mail_from: str = "fiapx <no-reply@localhost>"
     public_url: str | None = None
     """Base of links in e-mails; the listening address where it is not given."""
+
+    @field_validator("login_rate")
+    @classmethod
+    def _is_a_rate(cls, value: str) -> str:
+        from limits import parse  # most commands do without it
+
+        try:
+            parse(value)
+        except ValueError:
+            raise ValueError("must be a rate such as 10/minute") from None
+        return value
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _renews_in_time(cls, value: float, info: ValidationInfo) -> float:
+        """A lease that is never renewed in time makes every long job fail as `crash_loop`."""
+        if value * 2 > info.data.get("lease", value * 2):
+            raise ValueError("must be at most half of FIAPX_LEASE")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            Address(addr_spec=parseaddr(value)[1])
+        except (ValueError, HeaderParseError):
+            raise ValueError("must be an address such as fiapx <no-reply@example.org>") from None
+        return value

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from fiapx.cli import options as flags
-from fiapx.cli.config import load_settings
 from fiapx.cli.terminal import Terminal
 from fiapx.core.errors import FiapxError, UsageError
 
@@ -49,6 +48,8 @@ def up(
     """
     terminal: Terminal = ctx.obj
     terminal.json = as_json
+    from fiapx.cli.config import load_settings
+
     settings = load_settings(home=data.absolute() if data else None, host=host, port=port)
     from fiapx.server.logs import configure_logging
 

@@ -129,17 +129,15 @@ def test_same_stem_twice_is_refused_before_any_work(clip: Path, tmp_path: Path) 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "no permission", "nul"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "link to itself", "nul"])
 def test_inputs_that_cannot_be_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "in.mp4"
     if kind == "folder":
         path.mkdir()
     if kind == "fifo":
         os.mkfifo(path)
-    if kind == "no permission":
-        if os.geteuid() == 0:
-            pytest.skip("root may read everything")
-        path.touch(0)
+    if kind == "link to itself":  # what may not be read takes the same way, but root may read everything
+        path.symlink_to(path)
     ran = run("extract", "in\0.mp4" if kind == "nul" else str(path), "--json")
     assert (ran.code, one_error(ran)["code"]) == (2, "input_not_found")
 

@@ -1,0 +1,38 @@
+"""Settings that cannot work are refused at the start, by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from fiapx.cli.config import load_settings
+from fiapx.core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("FIAPX_LOGIN_RATE", "often", "must be a rate such as 10/minute"),
+        ("FIAPX_MAIL_FROM", "nobody", "must be an address"),
+        ("FIAPX_MAIL_FROM", "", "must be an address"),
+        ("FIAPX_BCRYPT_ROUNDS", "3", "greater than or equal to 4"),
+        ("FIAPX_PORT", "http", "valid integer"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=name) as refused:
+        load_settings()
+    assert message in refused.value.message
+
+
+def test_a_lease_outlasts_two_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIAPX_LEASE", "5")
+    with pytest.raises(UsageError, match="FIAPX_HEARTBEAT"):  # its default is 10
+        load_settings()
+    monkeypatch.setenv("FIAPX_HEARTBEAT", "2.5")
+    assert load_settings().heartbeat == 2.5
+
+
+def test_a_sender_may_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIAPX_MAIL_FROM", "Frames <frames@example.org>")
+    assert load_settings().mail_from == "Frames <frames@example.org>"

@@ -87,6 +87,6 @@ class Settings(BaseSettings):
     def _is_an_address(cls, value: str) -> str:
         try:
             Address(addr_spec=parseaddr(value)[1])
-        except (ValueError, HeaderParseError):
+        except (ValueError, IndexError, HeaderParseError):
             raise ValueError("must be an address such as fiapx <no-reply@example.org>") from None
         return value

@@ -54,6 +54,7 @@ def up(
     from fiapx.server.logs import configure_logging
 
     configure_logging(settings.log_level, settings.log_format)
+    os.umask(0o077)  # databases and uploads are this user's alone, also in a folder that others may enter
     with _listen(settings.host, settings.port) as listener:
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{shown}:{listener.getsockname()[1]}"

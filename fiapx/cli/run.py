@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fiapx.settings import Settings
 
 _BACKLOG: Final = 2048
+_TICK: Final = 0.2
 
 
 def up(
@@ -80,60 +82,91 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(server: EmbeddedServer, listener: socket.socket, settings: Settings, ready: Callable[[], None]) -> None:
-    """Serve until a signal: refuse new requests, let jobs end, answer what is under way, and return."""
-    http = _http_server(server, settings)
-    failed: list[BaseException] = []
+    """Serve until a signal: answer new requests with 503, let jobs end and requests that are under way, and return.
 
-    def run() -> None:
-        try:
-            asyncio.run(http.serve(sockets=[listener]))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that can tell the user
-            failed.append(error)
-        finally:
-            stopped.set()
-
-    stopped = Event()
-    with _signals(server, stopped):
-        thread = Thread(target=run, name="http", daemon=True)
-        thread.start()
-        while not http.started and not stopped.wait(0.01):
-            continue
-        if http.started:
+    Both share the time of `grace`.
+    """
+    stop, hurry = Event(), Event()
+    http = _Http(_uvicorn(server), listener, ended=stop)
+    with _signals(server, stop, hurry):
+        http.start()
+        if http.wait_until_ready():
             ready()
-        stopped.wait()
-        http.should_exit = True
+        stop.wait()
         server.draining.set()
+        deadline = time.monotonic() + settings.grace
         server.worker.stop(settings.grace)
-        thread.join()
-    if failed:
-        raise FiapxError("The server stopped unexpectedly.") from failed[0]
+        http.finish(deadline, hurry)
+    if http.error:
+        raise FiapxError("The server stopped unexpectedly.") from http.error
 
 
-def _http_server(server: EmbeddedServer, settings: Settings) -> uvicorn.Server:
+def _uvicorn(server: EmbeddedServer) -> uvicorn.Server:
     import uvicorn
 
     return uvicorn.Server(
-        uvicorn.Config(
-            server.app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=max(int(settings.grace), 1),
-        )
+        uvicorn.Config(server.app, log_config=None, access_log=False, server_header=False, ws="none", backlog=_BACKLOG)
     )
 
 
+class _Http(Thread):
+    """uvicorn on a thread of its own. `ended` is set when it stops, for whatever reason; `error` says why it failed."""
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket, ended: Event) -> None:
+        super().__init__(name="http", daemon=True)
+        self._server = server
+        self._listener = listener
+        self._ended = ended
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that can tell the user
+            self.error = error
+        finally:
+            self._ended.set()
+
+    def wait_until_ready(self) -> bool:
+        """Whether it serves; False if it was told to end before it could."""
+        while not self._server.started and not self._ended.wait(0.01):
+            continue
+        return self._server.started
+
+    def finish(self, deadline: float, hurry: Event) -> None:
+        """Close the door, and return when what is under way has been answered.
+
+        From the `deadline` (monotonic time) on, or once there is a `hurry`, connections are cut instead. To the
+        services that looks like clients who leave, which they are used to; to be cancelled they are not.
+        """
+        self._server.should_exit = True
+        while self.is_alive():
+            self.join(_TICK)
+            late = hurry.is_set() or time.monotonic() > deadline + _TICK
+            if late and self._loop is not None:
+                with suppress(RuntimeError):  # it has ended in between
+                    self._loop.call_soon_threadsafe(self._cut)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._listener])
+
+    def _cut(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+
+
 @contextmanager
-def _signals(server: EmbeddedServer, stopped: Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back at once."""
+def _signals(server: EmbeddedServer, stop: Event, hurry: Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back and cuts connections at once."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if stopped.is_set():
+        if stop.is_set():
+            hurry.set()
             Thread(target=server.worker.stop, args=(0,), daemon=True).start()
         server.draining.set()
-        stopped.set()
+        stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -20,7 +20,7 @@ from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from fiapx.adapters.lockfile import sole_owner
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.adapters.storage_disk import DiskStorage
-from fiapx.core.errors import NoSpace, Unavailable
+from fiapx.core.errors import NoSpace, Unavailable, UsageError
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Mailer
 from fiapx.media.model import Limits
@@ -48,6 +48,7 @@ from fiapx.worker.run import Worker
 
 _CACHE_BYTES = 64 * 1024**2
 _LITTLE_SPACE = 64 * 1024**2
+_ELSEWHERE = "Choose another --data."
 
 
 class Background:
@@ -94,10 +95,11 @@ class EmbeddedServer:
 def embedded(settings: Settings, url: str) -> Iterator[EmbeddedServer]:
     """A whole service on SQLite, disk and memory, with its background threads; `url` is where it is reached.
 
-    The worker is started here and stopped by the caller, who knows how much time there is. Raises AlreadyRunning.
+    The worker is started here and stopped by the caller, who knows how much time there is. Raises AlreadyRunning, and
+    UsageError for a folder that cannot be used.
     """
     home = settings.home
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(home)
     with sole_owner(home):
         engines = {name: _database(home, name) for name in _SERVICES}
         try:
@@ -108,6 +110,15 @@ def embedded(settings: Settings, url: str) -> Iterator[EmbeddedServer]:
 
 
 _SERVICES: tuple[Service, ...] = ("auth", "processing", "notify")
+
+
+def _make(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot keep data in {str(home)!r}: {error.strerror}", hint=_ELSEWHERE) from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot keep data in {str(home)!r}: it is not writable", hint=_ELSEWHERE)
 
 
 def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:

@@ -61,6 +61,7 @@ class Server:
     if a process stays behind."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.home = folder / "data"
         self.url = ""

@@ -55,13 +55,13 @@ def test_a_port_in_use_is_a_mistake_of_usage(server: Server, tmp_path: Path) -> 
     assert not (tmp_path / "data").exists()
 
 
-def test_unusable_data_is_told_in_one_line(tmp_path: Path) -> None:
+def test_unusable_data_is_a_mistake_of_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    done = run(tmp_path, "up", "--port", "0", "--data", "file")
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert "internal error" not in done.stderr
+    for data in ("file", "file/below"):
+        done = run(tmp_path, "up", "--port", "0", "--data", data)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("fiapx: error: cannot keep data in ")
+        assert len(done.stderr.splitlines()) == 2
 
 
 def test_the_ready_line_is_for_people_without_json(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.conftest import FRAMES
 from tests.e2e.kit import FIAPX, Account, Server, environment, freeze, get
@@ -60,6 +62,7 @@ def test_with_enough_grace_a_job_ends_while_new_requests_are_refused(numbered: P
         freeze(decoders)
         server.terminate()
         eventually(lambda: get(f"{server.url}/api/v1/health/ready").status_code == 503)
+        time.sleep(0.5)  # it goes on, rather than being a moment on the way out
         for _ in range(2):  # the first may have come on a connection from before
             refused = ana.request("GET", f"/jobs/{job_id}")
             assert refused.status_code == 503
@@ -91,23 +94,64 @@ def test_a_second_signal_stops_at_once(long: Path, tmp_path: Path) -> None:
         assert (row["state"], row["failures"]) == ("queued", 0)
 
 
-def test_an_idle_server_stops_at_once_and_ends_the_streams_of_those_who_watch(long: Path, tmp_path: Path) -> None:
+@contextmanager
+def _uploading(ana: Account, port: int) -> Iterator[socket.socket]:
+    """A request whose body has begun to arrive: 2 of 4 bytes."""
+    head = f"POST /api/v1/videos?name=a.mp4 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ana.token}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(f"{head}Content-Length: 4\r\n\r\nab".encode())
+        yield client
+
+
+def test_an_upload_that_has_begun_may_end(tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
-        first, second = ana.upload(long, fps=25), ana.upload(long)
-        ana.reach(first)
-        stream = f"{server.url}/api/v1/jobs/{second}/events"
-        with httpx.stream("GET", stream, headers={"Authorization": f"Bearer {ana.token}"}) as events:
+        with _uploading(ana, server.port) as client:
+            eventually(lambda: len(server.files("tmp")) == 1)
+            server.terminate()
+            time.sleep(0.5)
+            client.sendall(b"cd")
+            assert client.recv(4096).startswith(b"HTTP/1.1 201 ")
+        assert server.wait() == 0
+        assert len(server.files("videos")) == len(server.files()) == 1
+
+
+@pytest.mark.parametrize(("grace", "signals"), [("60", 2), ("1", 1)])
+def test_no_upload_is_waited_for_in_a_hurry_or_past_the_grace(tmp_path: Path, grace: str, signals: int) -> None:
+    with Server(tmp_path, FIAPX_GRACE=grace) as server:
+        ana = server.account()
+        with _uploading(ana, server.port):
+            eventually(lambda: len(server.files("tmp")) == 1)
+            began = time.monotonic()
+            for _ in range(signals):
+                server.terminate()
+                time.sleep(0.5)
+            assert server.wait() == 0
+            assert time.monotonic() - began < 6
+        assert server.files() == set()
+        assert "Traceback" not in server.log()
+        assert not [line for line in server.log().splitlines() if '"level": "error"' in line]
+
+
+def test_event_streams_end_at_the_first_signal(numbered: Path, tmp_path: Path) -> None:
+    with Server(tmp_path, FIAPX_GRACE="60") as server:
+        ana = server.account()
+        job_id = ana.upload(numbered, fps=25, format="png")
+        ana.reach(job_id)
+        decoders = server.decoders()
+        freeze(decoders)
+        stream = f"{server.url}/api/v1/jobs/{job_id}/events"
+        with httpx.stream("GET", stream, headers={"Authorization": f"Bearer {ana.token}"}, trust_env=False) as events:
             lines = events.iter_lines()
             assert next(lines) == "event: job"
-            ana.request("POST", f"/jobs/{first}/cancel").raise_for_status()
             began = time.monotonic()
-            for signal_number in range(2):
-                server.terminate()
-                time.sleep(0.2 * (1 - signal_number))
+            server.terminate()
             assert list(lines)[-1] == ""
+            assert time.monotonic() - began < 3
+        assert server.row(job_id)["state"] == "running"
+        freeze(decoders, signal.SIGCONT)
         assert server.wait() == 0
-        assert time.monotonic() - began < 5
+        assert server.row(job_id)["state"] == "completed"
 
 
 def test_cancelling_stops_the_decoder(server: Server, ana: Account, long: Path, tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_upload_draws_bars(ana: Account, numbered: Path, tmp_path: Path) -> None
     sent, ended = output.splitlines()
     assert re.fullmatch(rf"{re.escape(str(numbered))}: job [0-9a-f-]{{36}}", sent)
     assert re.fullmatch(rf"{re.escape(str(numbered))}: completed, 1000 frames, [\d.]+ MB", ended)
-    _bar_was_drawn(screen, str(numbered)[:8], 1000)
+    _bar_was_drawn(screen, numbered.name, 1000)
+    assert re.search(r"numbered\.mp4 .*━.* kB", screen.shown)  # the upload's own
 
 
 def test_no_bar_on_a_dumb_terminal(clip: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""``python -m fiapx.media.child DESCRIPTOR JOB``: the decoder child. Requests come on stdin, messages go to stdout.
+"""``python -m fiapx.media.child PARENT DESCRIPTOR JOB``: the decoder child.
+
+Requests come on stdin, messages go to stdout. PARENT is the process id of who started it.
 
 It imports all it will need, gives up files and network, and only then reads a byte of the video. JOB is JSON:
 ``{"options", "max_pixels", "cpu_seconds"}``. Requests, one JSON line each: ``{"runs": [[first, last, [pts, …]], …]}``.
@@ -24,8 +26,8 @@ from fiapx.media.model import EncodedFrame, Run
 
 def main() -> None:
     """Serve one video until stdin closes."""
-    descriptor, job = int(sys.argv[1]), json.loads(sys.argv[2])
-    sandbox.die_with_parent()
+    parent, descriptor, job = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    sandbox.die_with_parent(parent)
     sandbox.limit_resources(job["cpu_seconds"])
     av.logging.set_level(None)
     sandbox.give_up_files()

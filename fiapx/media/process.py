@@ -52,13 +52,16 @@ class Supervised:
         pass_fds: Sequence[int] = (),
         on_line: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Start ``python -m module``. `on_line` gets each line of its stderr and says whether it has used it up."""
+        """Start ``python -m module PARENT ARGUMENT...``, PARENT being our process id.
+
+        `on_line` gets each line of its stderr and says whether it has used it up.
+        """
         self._watch = watch
         self._on_line = on_line
         self._tail = ""
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, str(os.getpid()), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

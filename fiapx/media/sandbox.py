@@ -48,10 +48,12 @@ def limit_resources(cpu_seconds: float, memory: int = MEMORY) -> None:
         _cap(resource.RLIMIT_AS, memory)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that started it ends, even by SIGKILL."""
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends, even by SIGKILL.
+
+    `parent` is the id of that thread's process: it may have died before we could ask, and nobody would tell us.
+    """
     if sys.platform.startswith("linux"):
-        parent = os.getppid()
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

@@ -11,9 +11,10 @@ import pytest
 from tests.e2e.kit import Account, Server
 from tests.media.clips import X264, Clip, ffmpeg
 
-FRAMES = 1000
+FRAMES = 600
 NUMBERED = Clip("numbered.mp4", (*X264, "-g", "25"), frames=FRAMES)
-"""40 seconds of numbered frames: as PNG at 25 a second, a job of a second or two with many steps."""
+"""24 seconds of numbered frames: as PNG at 25 a second, a job of about a second with many steps."""
+LONG = 75 * FRAMES
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,9 +44,9 @@ def clip(clips: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def long(clips: Path, numbered: Path) -> Path:
-    """Half an hour, which no test waits for."""
+    """`LONG` frames in half an hour, which no test waits for."""
     path = clips / "long.mp4"
-    ffmpeg("-stream_loop", "44", "-i", str(numbered), "-c", "copy", str(path))
+    ffmpeg("-stream_loop", str(LONG // FRAMES - 1), "-i", str(numbered), "-c", "copy", str(path))
     return path
 
 

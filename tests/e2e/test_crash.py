@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +53,7 @@ def test_ten_jobs_survive_a_kill_in_each(numbered: Path, tmp_path: Path) -> None
         jobs = []
         for turn in range(JOBS):
             jobs.append(ana.upload(numbered, fps=25, format="png"))
-            ana.reach(jobs[-1], frames=1 + 35 * turn)
+            ana.reach(jobs[-1], frames=1 + 15 * turn)
             _killed(server)
             assert server.row(jobs[-1])["state"] == "running"
             server.start()
@@ -109,3 +111,19 @@ def test_an_upload_that_is_cut_by_a_kill_leaves_nothing(tmp_path: Path) -> None:
         server.start()
         assert server.files() == set()
         assert ana.get("/videos")["items"] == []
+
+
+_DYING = """
+import os, signal
+from fiapx.media.process import Supervised, Watch
+child = Supervised("fiapx.media.launch", ["100", "/bin/sleep", "30"], Watch(100))
+print(child._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_decoder_that_is_just_starting_ends_too() -> None:
+    """Its parent is dead before it can ask the kernel to be told of that."""
+    dying = subprocess.run([sys.executable, "-c", _DYING], stdout=subprocess.PIPE, text=True, timeout=30)
+    child = Process.of(int(dying.stdout))
+    quickly(lambda: child is None or not child.alive(), within=5)

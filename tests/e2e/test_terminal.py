@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from tests.e2e.conftest import FRAMES, LONG
 from tests.e2e.kit import FIAPX, Account, environment
 from tests.e2e.processes import traces
 from tests.processing_kit import eventually
@@ -70,8 +71,8 @@ def test_extract_draws_a_bar(numbered: Path, tmp_path: Path) -> None:
     screen = Screen(tmp_path, "extract", numbered, "--fps", "25", "--format", "png", "-o", "out.zip", environ={})
     code, output = screen.end()
     assert code == 0
-    assert re.fullmatch(r"out\.zip: 1000 frames, [\d.]+ MB\n", output)
-    _bar_was_drawn(screen, numbered.name, 1000)
+    assert re.fullmatch(rf"out\.zip: {FRAMES} frames, [\d.]+ MB\n", output)
+    _bar_was_drawn(screen, numbered.name, FRAMES)
 
 
 def test_upload_draws_bars(ana: Account, numbered: Path, tmp_path: Path) -> None:
@@ -81,8 +82,8 @@ def test_upload_draws_bars(ana: Account, numbered: Path, tmp_path: Path) -> None
     assert code == 0
     sent, ended = output.splitlines()
     assert re.fullmatch(rf"{re.escape(str(numbered))}: job [0-9a-f-]{{36}}", sent)
-    assert re.fullmatch(rf"{re.escape(str(numbered))}: completed, 1000 frames, [\d.]+ MB", ended)
-    _bar_was_drawn(screen, numbered.name, 1000)
+    assert re.fullmatch(rf"{re.escape(str(numbered))}: completed, {FRAMES} frames, [\d.]+ MB", ended)
+    _bar_was_drawn(screen, numbered.name, FRAMES)
     assert re.search(r"numbered\.mp4 .*━.* kB", screen.shown)  # the upload's own
 
 
@@ -94,7 +95,7 @@ def test_no_bar_on_a_dumb_terminal(clip: Path, tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_nothing(long: Path, tmp_path: Path) -> None:
     screen = Screen(tmp_path, "extract", long, "--fps", "25", "-o", "out.zip", environ={})
-    eventually(lambda: re.search(r"[1-9]\d*/45000", screen.shown) is not None, timeout=60)
+    eventually(lambda: re.search(rf"[1-9]\d*/{LONG}", screen.shown) is not None, timeout=60)
     assert (tmp_path / "out.zip.part").exists()
     screen.type("\x03")
     code, output = screen.end()

@@ -1,13 +1,17 @@
 """Decode the wanted frames and as little else as possible, with PyAV. Runs in the child.
 
 Packets nothing wanted depends on go in with ``skip_frame=NONREF``. A wanted frame that does not come out is decoded
-again from earlier keyframes with nothing skipped; it is never replaced by a neighbour.
+again from earlier keyframes with nothing skipped; it is never replaced by a neighbour. A container's keyframe flags
+are not trusted: where a start turns out to be no intra picture, the video is decoded whole, from its beginning.
 """
 
 from __future__ import annotations
 
+import re
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final, cast
 
@@ -15,20 +19,24 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from fiapx.core.errors import CorruptMedia, FrameTooLarge
+from fiapx.core.errors import CorruptMedia
 from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.encode import Pixels
 from fiapx.media.formats import DECODER_OPTIONS
 from fiapx.media.index import build_index
-from fiapx.media.model import Index, Run, VideoInfo
+from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo
 from fiapx.media.probe import check_pixels, describe, open_video
 
-_RETRIES: Final = (1, 4)
-"""How many keyframes earlier to start again for a frame that did not come out."""
+_EARLIER: Final = (0, 1, 4)
+"""How many keyframes earlier than planned to start, one try after the other, while a frame has not come out."""
+_DISPOSABLE: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs whose unreferenced pictures leave nothing behind that a later one needs, as VP8's segment maps are."""
+_HEVC_SPS: Final = re.compile(rb"\x42\x01(.)", re.DOTALL)
+"""The header of a sequence parameter set, and the byte whose bits 1 to 3 count its temporal layers less one."""
 
 
 class VideoDecoder:
@@ -36,44 +44,68 @@ class VideoDecoder:
 
     def __init__(self, descriptor: int, options: ExtractOptions, max_pixels: int) -> None:
         self._descriptor = descriptor
-        self._options = options
         self._max_pixels = max_pixels
         self.errors = 0
         """Packets that the decoder refused."""
         self._open()
-        check_pixels(self._stream, max_pixels)
+        check_pixels(self._stream.width, self._stream.height, max_pixels)
         self.index: Index = build_index(self._container, self._stream)
         self._starts = [ordinal for ordinal, key in enumerate(self.index.keyframes) if key]
         self._open()
-        self.info: VideoInfo = self._describe()
+        first = self._first_picture()
+        self.info: VideoInfo = describe(self._container, self._stream, first)
+        self.index = _beginning_with(first.pts, self.index)
+        check_pixels(*filters.picture_size(self.info, options), max_pixels)
         self._open()
+        self._disposable = _has_disposable_pictures(self._stream)
         self._convert = _Converter(self.info, options)
+        self._whole: Iterator[VideoFrame] | None = None
+        self._ahead: VideoFrame | None = None
 
     def frames(self, run: Run) -> Iterator[tuple[int, Pixels]]:
         """(pts, RGB pixels) of the run's wanted frames. What cannot be decoded is left out."""
         missing = set(run.wanted)
-        yield from self._decode(run.first, run.last, missing, exact=False)
-        for earlier in _RETRIES:
-            if not missing:
-                return
-            position = bisect_left(self._starts, run.first)
-            first = self._starts[position - earlier] if position >= earlier else 0
-            yield from self._decode(first, run.last, missing, exact=True)
+        position = bisect_left(self._starts, run.first)
+        for earlier in _EARLIER:
+            if missing and self._whole is None:
+                first = self._starts[position - earlier] if earlier <= position < len(self._starts) else 0
+                yield from self._decode(first, run.last, missing, exact=earlier > 0)
+        if missing and self._whole is not None:
+            yield from self._decode_on(missing)
 
     def _decode(self, first: int, last: int, missing: set[int], *, exact: bool) -> Iterator[tuple[int, Pixels]]:
-        wanted = frozenset(missing)
-        for ordinal, packet in self._packets(first, last):
-            keep = exact or self.index.pts[ordinal] in wanted
-            self._stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
-            yield from self._wanted(packet, missing)
-        yield from self._wanted(None, missing)
-        self._stream.codec_context.flush_buffers()
-
-    def _wanted(self, packet: Packet[VideoStream] | None, missing: set[int]) -> Iterator[tuple[int, Pixels]]:
-        for frame in self._feed(packet):
+        """Decode from a keyframe. Where it turns out to be none, give nothing and turn to decoding the whole video."""
+        wanted, start, proven = frozenset(missing), self.index.pts[first], first == 0
+        for frame in self._fed(first, last, None if exact else wanted | {start}):
+            if not proven and (frame.pts is None or frame.pts < start):
+                continue  # leading pictures, which may refer to what was not decoded
+            if not proven and (frame.pts != start or not _intra(frame)):
+                self._whole = self._fed(0, len(self.index.pts), None)
+                break
+            proven = True
             if frame.pts in missing:
                 missing.remove(frame.pts)
                 yield frame.pts, self._convert(frame)
+        self._stream.codec_context.flush_buffers()
+
+    def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, Pixels]]:
+        """Go on decoding the whole video until the missing frames have come out, or one after them has."""
+        last = max(missing)
+        while (frame := self._ahead or next(cast("Any", self._whole), None)) is not None:
+            self._ahead = frame if frame.pts is not None and frame.pts > last else None
+            if self._ahead or not missing:
+                return
+            if frame.pts in missing:
+                missing.remove(frame.pts)
+                yield frame.pts, self._convert(frame)
+
+    def _fed(self, first: int, last: int, wanted: frozenset[int] | None) -> Iterator[VideoFrame]:
+        """The frames that come out of packets `first` to `last`; given `wanted`, not others that nothing refers to."""
+        for ordinal, packet in self._packets(first, last):
+            keep = wanted is None or not self._disposable or self.index.pts[ordinal] in wanted
+            self._stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
+            yield from self._feed(packet)
+        yield from self._feed(None)
 
     def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
@@ -82,8 +114,7 @@ class VideoDecoder:
             self.errors += 1
             return []
         for frame in frames:
-            if frame.width * frame.height > self._max_pixels:
-                raise FrameTooLarge(f"The pictures grow to {frame.width}x{frame.height}.")
+            check_pixels(frame.width, frame.height, self._max_pixels)
         return frames
 
     def _packets(self, first: int, last: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
@@ -106,13 +137,35 @@ class VideoDecoder:
         self._demuxed = self._container.demux(self._stream)
         self._cursor = 0
 
-    def _describe(self) -> VideoInfo:
-        for _, packet in self._packets(0, len(self.index.pts)):
-            for frame in self._feed(packet):
-                return describe(self._container, self._stream, frame)
-        for frame in self._feed(None):
-            return describe(self._container, self._stream, frame)
+    def _first_picture(self) -> VideoFrame:
+        """The first frame that needs none before it: a recording may begin in the middle of a group of pictures."""
+        keyframe = self._starts[0] if self._starts else 0
+        for frame in self._fed(0, len(self.index.pts), None):
+            if keyframe == 0 or _intra(frame) or (frame.pts is not None and frame.pts >= self.index.pts[keyframe]):
+                self.errors *= keyframe == 0
+                return frame
         raise CorruptMedia("No picture of the video can be decoded.")
+
+
+def _intra(frame: VideoFrame) -> bool:
+    return bool(frame.key_frame) or frame.pict_type == PictureType.I
+
+
+def _has_disposable_pictures(stream: VideoStream) -> bool:
+    """Whether ``skip_frame=NONREF`` is safe. In HEVC, higher temporal layers may refer to a picture that is marked as
+    unreferenced in its own (ITU-T H.265, "sub-layer non-reference picture")."""
+    context = stream.codec_context
+    if context.codec.name != "hevc":
+        return context.codec.name in _DISPOSABLE
+    layers = [sps[0] >> 1 & 7 for sps in _HEVC_SPS.findall(context.extradata or b"")]
+    return bool(layers) and not any(layers)
+
+
+def _beginning_with(first: int | None, index: Index) -> Index:
+    """The index without what is shown before the first frame that can be decoded."""
+    if first is None or not index.reliable:
+        return index
+    return replace(index, pts=array("q", (pts if pts >= first else NOT_SHOWN for pts in index.pts)))
 
 
 class _Converter:
@@ -137,6 +190,7 @@ class _Converter:
 
     def _build(self, frame: VideoFrame) -> Graph:
         graph = Graph()
+        graph.threads = 1
         node = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=self._time_base or Fraction(1)
         )

@@ -12,7 +12,7 @@ FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvide
 DECODERS: Final = frozenset(
     (
         *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg1video", "mpeg2video", "mpeg4", "theora", "mjpeg"),
-        *("prores", "dvvideo", "h263", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6f"),
+        *("prores", "dvvideo", "h263", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6f"),
         *("gif", "png"),
     )
 )

@@ -15,6 +15,9 @@ from fiapx.core.errors import CorruptMedia
 from fiapx.media.model import NOT_SHOWN, Index
 
 _REORDERING: Final = frozenset({"h264", "hevc"})
+_NO_TIMES: Final = frozenset({"mpegvideo"})
+"""Bare streams: versions of FFmpeg disagree on the times that they make up."""
+_MPEG4_PICTURE: Final = b"\0\0\1\xb6"
 
 
 def build_index(container: InputContainer, stream: VideoStream) -> Index:
@@ -25,9 +28,9 @@ def build_index(container: InputContainer, stream: VideoStream) -> Index:
             builder.add(packet)
     except av.error.FFmpegError:
         builder.damaged += 1
-    context = stream.codec_context
-    no_times = container.format.name == "avi" and context.codec.name in _REORDERING and context.has_b_frames
-    return builder.index(reliable=not no_times)
+    avi = container.format.name == "avi"
+    no_times = container.format.name in _NO_TIMES or (avi and stream.codec_context.codec.name in _REORDERING)
+    return builder.index(reliable=not no_times, frames_by_time=avi)
 
 
 class _Builder:
@@ -36,6 +39,8 @@ class _Builder:
         self._start = start
         rate = stream.average_rate
         self._frame_ticks = round(1 / (rate * cast("Fraction", stream.time_base))) if rate else 1
+        self._mpeg4 = stream.codec_context.codec.name == "mpeg4"
+        self._packed = False
         self._pts = array("q")
         self._keyframes = bytearray()
         self._end: int | None = None
@@ -58,6 +63,9 @@ class _Builder:
             return
         self.damaged += packet.is_corrupt
         self._untimed += packet.pts is None
+        self._packed |= self._mpeg4 and bytes(packet).count(_NO_TIMES: Final = frozenset({"mpegvideo"})
+"""Bare streams: versions of FFmpeg disagree on the times that they make up."""
+_MPEG4_PICTURE) > 1
         self._keyframes.append(packet.is_keyframe)
         if packet.is_discard or time is None:
             self._pts.append(NOT_SHOWN)
@@ -66,7 +74,8 @@ class _Builder:
         end = time + (packet.duration or self._frame_ticks)
         self._end = end if self._end is None else max(self._end, end)
 
-    def index(self, *, reliable: bool) -> Index:
+    def index(self, *, reliable: bool, frames_by_time: bool) -> Index:
+        """`frames_by_time`: a tick is a frame, and those that were dropped have no packets."""
         if not self._pts:
             raise CorruptMedia
         shown = [pts for pts in self._pts if pts != NOT_SHOWN]
@@ -74,8 +83,8 @@ class _Builder:
             pts=self._pts,
             keyframes=bytes(self._keyframes),
             end_pts=self._end or 0,
-            reliable=reliable and not self._untimed and len(set(shown)) == len(shown),
-            packets=self._packets,
-            streams_end=float(self._streams_end - self._start),
+            reliable=reliable and not self._untimed and not self._packed and len(set(shown)) == len(shown),
+            packets=max(self._packets, self._end or 0) if frames_by_time else self._packets,
+            streams_end=float(max(self._streams_end - self._start, self._streams_end)),  # Matroska's counts from 0
             damaged=self.damaged,
         )

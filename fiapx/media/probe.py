@@ -20,6 +20,8 @@ from fiapx.media.model import VideoInfo
 _BUFFER = 1 << 20
 _HEAD = 256
 _JPEG_RANGE = 2
+_MAX_SIDE = 65_500
+"""Pixels; libjpeg's limit."""
 
 
 class DescriptorFile:
@@ -71,10 +73,14 @@ def _checked(stream: VideoStream) -> VideoStream:
     return stream
 
 
-def check_pixels(stream: VideoStream, max_pixels: int) -> None:
-    """Raise FrameTooLarge for what the header claims, before anything is decoded."""
-    if (stream.width or 0) * (stream.height or 0) > max_pixels:
-        raise FrameTooLarge(f"The pictures are {stream.width}x{stream.height}; {max_pixels} pixels are allowed.")
+def check_pixels(width: int | None, height: int | None, max_pixels: int) -> None:
+    """Raise FrameTooLarge for pictures that are too large to decode or to write."""
+    width, height = width or 0, height or 0
+    if width * height > max_pixels or max(width, height) > _MAX_SIDE:
+        raise FrameTooLarge(
+            f"The pictures are {width}x{height}; {max_pixels} pixels are allowed, and {_MAX_SIDE} a side.",
+            hint="Where only square pixels make them so large, --width helps.",
+        )
 
 
 def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
@@ -95,7 +101,7 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         time_base=time_base,
         start_pts=_rescale(container.start_time or 0, Fraction(1, av.time_base), time_base),
         declared_duration=container.duration / av.time_base if container.duration else None,
-        declared_frames=stream.frames,
+        declared_frames=stream.frames if container.format.name == "avi" else 0,
     )
 
 

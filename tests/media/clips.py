@@ -120,7 +120,7 @@ CLIPS = [
     Clip(
         "late-start.mkv",
         (*X264, "-map", "1:a", "-map", "0:v", "-c:a", "pcm_s16le"),
-        filters="setpts=PTS+0.7/TB",
+        filters="setpts=PTS+0.72/TB",
         before=("-f", "lavfi", "-i", "sine=duration=4"),
     ),
 ]

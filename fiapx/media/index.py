@@ -63,9 +63,7 @@ class _Builder:
             return
         self.damaged += packet.is_corrupt
         self._untimed += packet.pts is None
-        self._packed |= self._mpeg4 and bytes(packet).count(_NO_TIMES: Final = frozenset({"mpegvideo"})
-"""Bare streams: versions of FFmpeg disagree on the times that they make up."""
-_MPEG4_PICTURE) > 1
+        self._packed |= self._mpeg4 and bytes(packet).count(_MPEG4_PICTURE) > 1
         self._keyframes.append(packet.is_keyframe)
         if packet.is_discard or time is None:
             self._pts.append(NOT_SHOWN)

@@ -100,7 +100,9 @@ class _Spool:
         data = bytes(self._held)
         self.digest.update(data)
         try:
-            self._output.write(data)
+            rest = memoryview(data)
+            while rest:  # an unbuffered file may take less than all
+                rest = rest[self._output.write(rest) :]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace from error

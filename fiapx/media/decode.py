@@ -29,7 +29,7 @@ from fiapx.media.encode import Pixels
 from fiapx.media.formats import DECODER_OPTIONS
 from fiapx.media.index import build_index
 from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo
-from fiapx.media.probe import check_pixels, describe, open_video
+from fiapx.media.probe import describe, open_video
 
 _EARLIER: Final = (0, 1, 4)
 """How many keyframes earlier than planned to start, one try after the other, while a frame has not come out."""
@@ -48,14 +48,14 @@ class VideoDecoder:
         self.errors = 0
         """Packets that the decoder refused."""
         self._open()
-        check_pixels(self._stream.width, self._stream.height, max_pixels)
+        filters.check_pixels(self._stream.width or 0, self._stream.height or 0, max_pixels)
         self.index: Index = build_index(self._container, self._stream)
         self._starts = [ordinal for ordinal, key in enumerate(self.index.keyframes) if key]
         self._open()
         first = self._first_picture()
         self.info: VideoInfo = describe(self._container, self._stream, first)
         self.index = _beginning_with(first.pts, self.index)
-        check_pixels(*filters.picture_size(self.info, options), max_pixels)
+        filters.check_pixels(*filters.picture_size(self.info, options), max_pixels)
         self._open()
         self._disposable = _has_disposable_pictures(self._stream)
         self._convert = _Converter(self.info, options)
@@ -114,7 +114,7 @@ class VideoDecoder:
             self.errors += 1
             return []
         for frame in frames:
-            check_pixels(frame.width, frame.height, self._max_pixels)
+            filters.check_pixels(frame.width, frame.height, self._max_pixels)
         return frames
 
     def _packets(self, first: int, last: int) -> Iterator[tuple[int, Packet[VideoStream]]]:

@@ -6,17 +6,21 @@ import json
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO, Final, Self
 
-from fiapx.core.errors import DecoderFailed, FiapxError, error_class
+from fiapx.core.errors import DecoderFailed, FiapxError, MediaError, error_class
 from fiapx.core.options import ExtractOptions
+from fiapx.core.text import visible
+from fiapx.media import filters
 from fiapx.media.ipc import Message, read_message
 from fiapx.media.model import EncodedFrame, Index, Limits, Run, VideoInfo
 from fiapx.media.process import Supervised, Watch
 
 _RUNS_A_SEGMENT: Final = 2
 _SEGMENTS_AHEAD: Final = 2
+_LONGEST_TEXT: Final = 300
 
 
 class Decoder(Supervised):
@@ -33,6 +37,8 @@ class Decoder(Supervised):
         }
         descriptor = file.fileno()
         super().__init__("fiapx.media.child", [str(descriptor), json.dumps(job)], watch, pass_fds=(descriptor,))
+        self._options = options
+        self._max_pixels = limits.max_pixels
         self.errors = 0
         """Packets that the decoder refused so far."""
 
@@ -40,7 +46,9 @@ class Decoder(Supervised):
         """Wait for the index. Raises what is wrong with the video."""
         try:
             message = self._read()
-            self.info, self.index = _video_info(message), _index(message)
+            with _sense():
+                self.info, self.index = _video_info(message), _index(message)
+            filters.check_pixels(*filters.picture_size(self.info, self._options), self._max_pixels)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -57,9 +65,12 @@ class Decoder(Supervised):
             if not waiting:
                 return
             expected = deque(pts for run in waiting[0] for pts in run.wanted)
-            while (message := self._read()).head["type"] == "frame":
-                yield _frame(message, expected)
-            self.errors = int(message.head["errors"])
+            while (message := self._read()).head.get("type") == "frame":
+                with _sense():
+                    frame = _frame(message, expected)
+                yield frame
+            with _sense():
+                self.errors = int(message.head["errors"])
             waiting.popleft()
 
     def _send(self, runs: tuple[Run, ...]) -> None:
@@ -71,10 +82,8 @@ class Decoder(Supervised):
             raise self.failure() from None
 
     def _read(self) -> Message:
-        try:
+        with _sense():
             message = read_message(self.stdout)
-        except ValueError as error:
-            raise DecoderFailed(f"The decoder answered nonsense: {error}.") from error
         if message is None:
             raise self.failure()
         if message.head.get("type") == "error":
@@ -82,8 +91,19 @@ class Decoder(Supervised):
         return message
 
 
+@contextmanager
+def _sense() -> Iterator[None]:
+    """Turn what a child that was taken over might send into DecoderFailed."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DecoderFailed("The decoder answered nonsense.") from error
+
+
 def _error(head: dict[str, Any]) -> FiapxError:
-    return error_class(str(head["code"]))(str(head["message"]))
+    kind = error_class(str(head.get("code")))
+    text = visible(str(head.get("message")))[:_LONGEST_TEXT]
+    return kind(text) if issubclass(kind, MediaError) else DecoderFailed(text)
 
 
 def _frame(message: Message, expected: deque[int]) -> EncodedFrame:
@@ -96,13 +116,17 @@ def _frame(message: Message, expected: deque[int]) -> EncodedFrame:
 
 
 def _video_info(message: Message) -> VideoInfo:
-    return VideoInfo.from_json(message.head["info"])
+    info = VideoInfo.from_json(message.head["info"])
+    filters.check_info(info)
+    return info
 
 
 def _index(message: Message) -> Index:
     head, pts = message.head, array("q")
     keyframes_at = int(head["length"]) * pts.itemsize
     pts.frombytes(message.payload[:keyframes_at])
+    if len(message.payload) != keyframes_at + len(pts):
+        raise ValueError("the index is incomplete")
     return Index(
         pts=pts,
         keyframes=message.payload[keyframes_at:],

@@ -10,8 +10,10 @@ from typing import Final, Self
 
 from fiapx.core.errors import FiapxError
 from fiapx.media.model import Source
+from fiapx.media.process import Watch
 
 _CHUNK: Final = 1 << 20
+_POLL: Final = 0.1
 
 
 class SourceDigest:
@@ -25,10 +27,11 @@ class SourceDigest:
         self.size = os.fstat(self._descriptor).st_size
         """Bytes."""
 
-    def hex(self) -> str:
-        """Wait for the digest, in hex. Raises FiapxError where the source could not be read."""
-        if self._thread.is_alive():
-            self._thread.join()
+    def hex(self, watch: Watch) -> str:
+        """Wait for the digest, in hex. Raises FiapxError where the source could not be read or the work must stop."""
+        while self._thread.is_alive():
+            self._thread.join(_POLL)
+            watch.check()
         if self._hex is None:
             raise FiapxError("The source could not be read to its end.")
         return self._hex

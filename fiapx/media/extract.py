@@ -51,7 +51,7 @@ def extract(
             raise NoFrames
         warnings = pictures.warnings(len(wanted) - len(records), len(wanted))
         duration = float(decoder.info.seconds(pictures.index.end_pts))
-        described = manifest.source_record(source.name, digest.size, digest.hex(), decoder.info, duration)
+        described = manifest.source_record(source.name, digest.size, digest.hex(watch), decoder.info, duration)
         versions = manifest.versions(pictures.ffmpeg_version)
         document = manifest.as_json(described, options, pictures.engine, versions, warnings, records)
         entry = archive.add("manifest.json", document)

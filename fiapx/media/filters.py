@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from fractions import Fraction
 from typing import Final
 
+from fiapx.core.errors import FrameTooLarge
 from fiapx.core.options import ExtractOptions
 from fiapx.media.model import VideoInfo
 
@@ -17,6 +19,36 @@ _EXACT: Final = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 
 _MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _HD_LINES: Final = 720
+_TURNS: Final = frozenset(
+    {"hflip", "vflip", *(f"transpose={way}" for way in ("clock", "cclock", "clock_flip", "cclock_flip"))}
+)
+_MAX_SIDE: Final = 65_500
+"""Pixels; libjpeg's limit."""
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise FrameTooLarge for pictures that are too large to decode or to write."""
+    if width * height > max_pixels or max(width, height) > _MAX_SIDE:
+        raise FrameTooLarge(
+            f"The pictures are {width}x{height}; {max_pixels} pixels are allowed, and {_MAX_SIDE} a side. "
+            "Where only their aspect ratio makes them so large, --width helps."
+        )
+
+
+def check_info(info: VideoInfo) -> None:
+    """Raise ValueError for what `chain` must not put into a graph: `info` comes from a child that is not trusted."""
+    numbers = (info.width, info.height, info.start_pts, info.declared_frames)
+    names = (info.format, info.codec, info.pixel_format)
+    if not (
+        {*info.orientation} <= _TURNS
+        and info.matrix in _MATRICES.values()
+        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(name, str) and len(name) < 100 for name in names)
+        and min(info.width, info.height) > 0
+        and min(info.sample_aspect, info.time_base) > 0
+        and math.isfinite(info.declared_duration or 0)
+    ):
+        raise ValueError("the description of the video makes no sense")
 
 
 def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:

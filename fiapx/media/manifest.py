@@ -39,7 +39,7 @@ class FrameRecord:
 def source_record(name: str, size: int, sha256: str, info: VideoInfo, duration: float) -> dict[str, Any]:
     """The source's part. `duration` is that of the video stream, in seconds."""
     return {
-        "name": name,
+        "name": name.encode(errors="backslashreplace").decode(),  # a file name need not be text
         "bytes": size,
         "sha256": sha256,
         "duration": round(duration, 6),

@@ -12,7 +12,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fiapx.core.errors import CorruptMedia, FrameTooLarge, NoVideoStream, UnsupportedCodec, UnsupportedFormat
+from fiapx.core.errors import CorruptMedia, NoVideoStream, UnsupportedCodec, UnsupportedFormat
 from fiapx.media import filters
 from fiapx.media.formats import DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS, looks_like_video
 from fiapx.media.model import VideoInfo
@@ -20,8 +20,6 @@ from fiapx.media.model import VideoInfo
 _BUFFER = 1 << 20
 _HEAD = 256
 _JPEG_RANGE = 2
-_MAX_SIDE = 65_500
-"""Pixels; libjpeg's limit."""
 
 
 class DescriptorFile:
@@ -71,16 +69,6 @@ def _checked(stream: VideoStream) -> VideoStream:
     if name not in DECODERS:
         raise UnsupportedCodec(f"The video codec {name!r} is not supported.")
     return stream
-
-
-def check_pixels(width: int | None, height: int | None, max_pixels: int) -> None:
-    """Raise FrameTooLarge for pictures that are too large to decode or to write."""
-    width, height = width or 0, height or 0
-    if width * height > max_pixels or max(width, height) > _MAX_SIDE:
-        raise FrameTooLarge(
-            f"The pictures are {width}x{height}; {max_pixels} pixels are allowed, and {_MAX_SIDE} a side.",
-            hint="Where only square pixels make them so large, --width helps.",
-        )
 
 
 def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:

@@ -6,6 +6,9 @@ of every pixel, and the way out for streams that the fast engine cannot read.
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import os
 import queue
 import re
 import tempfile
@@ -26,7 +29,19 @@ from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch
 
 _SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?")
-_GLOBAL: Final = ("-nostdin", "-hide_banner", "-nostats", "-max_alloc", str(256 * 1024**2))
+_GLOBAL: Final = (
+    "-nostdin",
+    "-hide_banner",
+    "-nostats",
+    "-max_alloc",
+    str(512 * 1024**2),
+    "-filter_complex_threads",
+    "1",
+)
+_THREADS: Final = 4
+"""Decoding threads: more hold more pictures, and 8K must fit into the memory that is allowed."""
+_REORDERED: Final = 8
+"""Frames that are held back, since FFmpeg gives them out of order where a container's times are wrong."""
 _PATIENCE: Final = 30
 """Seconds until FFmpeg must have named a frame whose pixels have arrived already."""
 _LEAF: Final = 4
@@ -72,13 +87,21 @@ class Reference:
         width, height = filters.picture_size(info, options)
         size = width * height * 3
         output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
+        held: list[tuple[int, int, EncodedFrame]] = []
         with self._run(output) as (child, times):
-            while len(data := child.stdout.read(size)) == size:
+            for number in itertools.count():
+                if len(data := child.stdout.read(size)) < size:
+                    break
                 pts, _ = times.next()
                 pixels = unpack(data, width, height)
-                yield EncodedFrame(pts, width, height, encode(pixels, options.format, options.quality))
+                frame = EncodedFrame(pts, width, height, encode(pixels, options.format, options.quality))
+                heapq.heappush(held, (pts, number, frame))
+                if len(held) > _REORDERED:
+                    yield heapq.heappop(held)[-1]
             if child.join():
                 raise child.failure()
+            times.close()
+        yield from (frame for *_, frame in sorted(held))
 
     def _source(self) -> Any:
         """The video's stream with every safeguard that FFmpeg has."""
@@ -89,6 +112,7 @@ class Reference:
             codec_whitelist=",".join(sorted(DECODERS)),
             max_streams=MAX_STREAMS,
             max_pixels=self._limits.max_pixels,
+            threads=_THREADS,
             copyts=None,
             noautorotate=None,
             **DECODER_OPTIONS,
@@ -100,6 +124,7 @@ class Reference:
         times = _Times()
         arguments = output.compile(cmd=[str(self._binary.path), *_GLOBAL])
         place = arguments.index("-filter_complex")
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # where opening /dev/fd/N duplicates N, as on macOS
         with tempfile.TemporaryFile() as script:
             script.write(arguments[place + 1].encode())
             script.seek(0)
@@ -108,7 +133,7 @@ class Reference:
             arguments[place : place + 2] = [option, f"/dev/fd/{script.fileno()}"]
             with Supervised(
                 "fiapx.media.launch",
-                [str(self._limits.timeout), *arguments],
+                [str(self._limits.timeout * _THREADS), *arguments],
                 self._watch,
                 pass_fds=(self._file.fileno(), script.fileno()),
                 on_line=times.take,
@@ -144,6 +169,11 @@ class _Times:
         if not self._complete:
             raise DecoderFailed("FFmpeg's report of its frames is incomplete.")
         return time
+
+    def close(self) -> None:
+        """Raise DecoderFailed where more frames were named than came out."""
+        if not self._found.empty():
+            raise DecoderFailed("FFmpeg named a frame that it did not give.")
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """All the times that there are, once FFmpeg has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fiapx.settings import Settings
 
 _BACKLOG: Final = 2048
+_DESCRIPTORS: Final = 16_384
 _TICK: Final = 0.2
 
 
@@ -56,6 +58,7 @@ def up(
     from fiapx.server.logs import configure_logging
 
     configure_logging(settings.log_level, settings.log_format)
+    _allow_many_connections()
     os.umask(0o077)  # databases and uploads are this user's alone, also in a folder that others may enter
     with _listen(settings.host, settings.port) as listener:
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -104,9 +107,29 @@ def _serve(server: EmbeddedServer, listener: socket.socket, settings: Settings, 
 def _uvicorn(server: EmbeddedServer) -> uvicorn.Server:
     import uvicorn
 
+    from fiapx.server.gateway.protocol import BoundedHttp
+
     return uvicorn.Server(
-        uvicorn.Config(server.app, log_config=None, access_log=False, server_header=False, ws="none", backlog=_BACKLOG)
+        uvicorn.Config(
+            server.app,
+            http=BoundedHttp,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # anybody on this machine could name the address that limits count
+            backlog=_BACKLOG,
+        )
     )
+
+
+def _allow_many_connections() -> None:
+    """Each is a descriptor, and so is each file and database; the usual soft limit of 1024 is soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < wanted:
+        with suppress(ValueError, OSError):  # macOS has a lower one of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class _Http(Thread):

@@ -40,7 +40,7 @@ from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
-from fiapx.server.ratelimit import LoginLimiter
+from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.relay import Relay
 from fiapx.settings import Settings
 from fiapx.worker.attempt import Workshop
@@ -205,8 +205,10 @@ def _auth(settings: Settings, engine: Engine) -> AuthService:
         access_ttl=settings.access_ttl,
         refresh_ttl=settings.refresh_ttl,
         login_rate=settings.login_rate,
+        register_rate=settings.register_rate,
     )
-    return AuthService(store, SigningKeys(store, secret), policy, LoginLimiter(policy.login_rate))
+    limiter = AuthLimiter(policy.login_rate, policy.register_rate)
+    return AuthService(store, SigningKeys(store, secret), policy, limiter)
 
 
 def _database(home: Path, service: Service) -> Engine:

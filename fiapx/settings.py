@@ -7,6 +7,7 @@ from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -35,6 +36,8 @@ class Settings(BaseSettings):
     refresh_ttl: int = Field(30 * 24 * 3600, gt=0)
     login_rate: str = "10/minute"
     """Failed log-ins allowed for one account from one address."""
+    register_rate: str = "60/minute"
+    """New accounts allowed for one address."""
 
     max_upload_bytes: int = Field(20 * GIB, gt=0)
     max_frames: int = Field(86_400, gt=0)
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Base of links in e-mails; the listening address where it is not given."""
 
-    @field_validator("login_rate")
+    @field_validator("login_rate", "register_rate")
     @classmethod
     def _is_a_rate(cls, value: str) -> str:
         from limits import parse  # most commands do without it
@@ -72,6 +75,20 @@ class Settings(BaseSettings):
             parse(value)
         except ValueError:
             raise ValueError("must be a rate such as 10/minute") from None
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or not value.isprintable() or " " in value:
+            raise ValueError("must be a URL such as https://fiapx.example.org")
         return value
 
     @field_validator("heartbeat")

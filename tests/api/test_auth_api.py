@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
-from fiapx.server.ratelimit import LoginLimiter
+from fiapx.server.ratelimit import AuthLimiter
 
 PASSWORD = "correct horse battery"
 EMAIL = "ana@example.com"
@@ -63,7 +64,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture
 def service(engine: Engine) -> AuthService:
     store = AuthStore(engine)
-    return AuthService(store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), LoginLimiter("3/minute"))
+    return AuthService(
+        store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), AuthLimiter("3/minute", "60/minute")
+    )
 
 
 @pytest.fixture
@@ -137,10 +140,41 @@ def test_wrong_log_ins_look_alike_and_are_limited(api: Api, tokens: dict[str, An
     assert 1 <= int(limited.headers["retry-after"]) <= 61
 
 
+def test_many_log_ins_leave_room_for_everybody_else(engine: Engine, tokens: dict[str, Any]) -> None:
+    store = AuthStore(engine)
+    service = AuthService(
+        store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=10), AuthLimiter("999/minute", "60/minute")
+    )
+    app = create_auth_app(service, Verifier(service.jwks, service))
+    ended: list[str] = []
+
+    async def call(client: httpx.AsyncClient, name: str, method: str, **options: Any) -> None:
+        answer = await client.request(method, f"/{name}", **options)
+        assert answer.status_code in {200, 401}
+        ended.append(name)
+
+    async def crowd() -> None:
+        form = {"username": "nobody@example.com", "password": "wrong password"}
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        transport = httpx.ASGITransport(app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(60):  # more than there are threads
+                tasks.start_soon(partial(call, client, "token", "POST", data=form))
+            await anyio.sleep(0.2)
+            await call(client, "me", "GET", headers=bearer)
+
+    anyio.run(crowd)
+    assert ended.index("me") < 30
+
+
 def test_refresh_and_log_out(api: Api, tokens: dict[str, Any]) -> None:
     fresh = api("POST", "/refresh", json={"refresh_token": tokens["refresh_token"]}).json()
     assert fresh.keys() == tokens.keys()
-    assert api("POST", "/logout", fresh["access_token"]).status_code == 204
+    left = api("POST", "/logout", fresh["access_token"])
+    assert (left.status_code, left.headers.get("content-type")) == (204, None)
     assert_problem(api("GET", "/me", fresh["access_token"]), 401, "invalid_token")
     assert_problem(api("POST", "/refresh", json={"refresh_token": fresh["refresh_token"]}), 401, "invalid_token")
 

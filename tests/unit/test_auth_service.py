@@ -31,7 +31,7 @@ from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService, TokenPair
 from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
-from fiapx.server.ratelimit import LoginLimiter
+from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sql import now_ms
 
 PASSWORD = "correct horse battery"
@@ -50,7 +50,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def build(engine: Engine, **policy: float | str) -> AuthService:
     chosen = dataclasses.replace(AuthPolicy(bcrypt_rounds=4), **policy)  # type: ignore[arg-type]
     store = AuthStore(engine)
-    return AuthService(store, SigningKeys(store, "secret"), chosen, LoginLimiter(chosen.login_rate))
+    return AuthService(
+        store, SigningKeys(store, "secret"), chosen, AuthLimiter(chosen.login_rate, chosen.register_rate)
+    )
 
 
 @pytest.fixture
@@ -68,12 +70,12 @@ def test_migrations_give_the_declared_schema(engine: Engine) -> None:
 
 
 def test_a_registered_user_logs_in_whatever_the_case_of_the_address(service: AuthService) -> None:
-    user = service.register("  Ana@Example.com", PASSWORD)
+    user = service.register("  Ana@Example.com", PASSWORD, HOME)
     identity = verify(service, service.login("ANA@example.COM", PASSWORD, HOME))
     assert (identity.user_id, identity.email, identity.role) == (user.id, EMAIL, "user")
     assert user.password_hash.startswith("$2b$04$")
     with pytest.raises(EmailTaken):
-        service.register("aNa@example.com", PASSWORD)
+        service.register("aNa@example.com", PASSWORD, HOME)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_a_registered_user_logs_in_whatever_the_case_of_the_address(service: Aut
 )
 def test_what_is_no_address_is_refused(service: AuthService, email: str) -> None:
     with pytest.raises(InvalidRequest):
-        service.register(email, PASSWORD)
+        service.register(email, PASSWORD, HOME)
     with pytest.raises(InvalidCredentials):
         service.login(email, PASSWORD, HOME)
 
@@ -91,12 +93,12 @@ def test_what_is_no_address_is_refused(service: AuthService, email: str) -> None
 )
 def test_weak_passwords_are_refused(service: AuthService, password: str) -> None:
     with pytest.raises(WeakPassword):
-        service.register(EMAIL, password)
+        service.register(EMAIL, password, HOME)
 
 
 def test_a_weak_password_comes_with_advice(service: AuthService) -> None:
     with pytest.raises(WeakPassword) as caught:
-        service.register(EMAIL, "password")
+        service.register(EMAIL, "password", HOME)
     assert "another word" in (caught.value.hint or "")
 
 
@@ -105,7 +107,7 @@ def test_a_weak_password_comes_with_advice(service: AuthService) -> None:
     ["".join(chr(0x1F600 + i * 37 % 64) for i in range(64)), "plum tree " * 7 + "xyz", "nul\x00byte and more of it"],
 )
 def test_no_password_is_cut_short(service: AuthService, password: str) -> None:
-    service.register(EMAIL, password)
+    service.register(EMAIL, password, HOME)
     service.login(EMAIL, password, HOME)
     cut = {password[:-1], password.partition("\x00")[0], password.encode()[:72].decode(errors="ignore")} - {password}
     for shorter in cut:
@@ -116,7 +118,7 @@ def test_no_password_is_cut_short(service: AuthService, password: str) -> None:
 def test_unknown_and_known_addresses_cost_one_bcrypt_each(
     service: AuthService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     calls: list[bytes] = []
     real_check, real_hash = bcrypt.checkpw, bcrypt.hashpw
 
@@ -133,14 +135,14 @@ def test_unknown_and_known_addresses_cost_one_bcrypt_each(
     for email in (EMAIL, "nobody@example.com"):
         with pytest.raises(InvalidCredentials):
             service.login(email, "wrong password", HOME)
-    service.register("bob@example.com", PASSWORD)
+    service.register("bob@example.com", PASSWORD, HOME)
     with pytest.raises(EmailTaken):
-        service.register(EMAIL, PASSWORD)
+        service.register(EMAIL, PASSWORD, HOME)
     assert calls == [b"$2b$04$"] * 4
 
 
 def test_tokens_are_stored_as_digests_only(service: AuthService, engine: Engine) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     token = service.login(EMAIL, PASSWORD, HOME).refresh_token
     with engine.connect() as connection:
         stored = connection.execute(select(tables.refresh_tokens.c.token_hash)).scalars().all()
@@ -148,7 +150,7 @@ def test_tokens_are_stored_as_digests_only(service: AuthService, engine: Engine)
 
 
 def test_a_refresh_rotates_within_the_same_session(service: AuthService) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     first = service.login(EMAIL, PASSWORD, HOME)
     second = service.refresh(first.refresh_token)
     assert second.refresh_token != first.refresh_token
@@ -156,7 +158,7 @@ def test_a_refresh_rotates_within_the_same_session(service: AuthService) -> None
 
 
 def test_replaying_a_used_token_ends_the_session(service: AuthService, engine: Engine) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     first = service.login(EMAIL, PASSWORD, HOME)
     other = service.login(EMAIL, PASSWORD, HOME)
     second = service.refresh(first.refresh_token)
@@ -171,7 +173,7 @@ def test_replaying_a_used_token_ends_the_session(service: AuthService, engine: E
 
 
 def test_refreshes_at_the_same_moment_do_not_log_the_user_out(service: AuthService) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     token = service.login(EMAIL, PASSWORD, HOME).refresh_token
     barrier = threading.Barrier(10)
 
@@ -187,7 +189,7 @@ def test_refreshes_at_the_same_moment_do_not_log_the_user_out(service: AuthServi
 
 
 def test_an_expired_refresh_token_is_refused_and_forgotten(service: AuthService, engine: Engine) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     token = service.login(EMAIL, PASSWORD, HOME).refresh_token
     with engine.begin() as connection:
         for table in (tables.refresh_tokens, tables.sessions):
@@ -207,7 +209,7 @@ def test_an_unknown_refresh_token_is_refused(service: AuthService, token: str) -
 
 
 def test_log_out_ends_this_session_alone(service: AuthService) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     here, there = service.login(EMAIL, PASSWORD, HOME), service.login(EMAIL, PASSWORD, HOME)
     service.logout(verify(service, here))
     with pytest.raises(InvalidToken):
@@ -218,7 +220,7 @@ def test_log_out_ends_this_session_alone(service: AuthService) -> None:
 
 
 def test_a_disabled_user_is_out_at_once(service: AuthService, engine: Engine) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     tokens = service.login(EMAIL, PASSWORD, HOME)
     with engine.begin() as connection:
         connection.execute(update(tables.users).values(disabled_ms=now_ms()))
@@ -231,7 +233,7 @@ def test_a_disabled_user_is_out_at_once(service: AuthService, engine: Engine) ->
 
 
 def test_a_new_password_ends_the_other_sessions(service: AuthService) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     here, there = service.login(EMAIL, PASSWORD, HOME), service.login(EMAIL, PASSWORD, HOME)
     identity = verify(service, here)
     with pytest.raises(InvalidCredentials):
@@ -248,14 +250,14 @@ def test_a_new_password_ends_the_other_sessions(service: AuthService) -> None:
 
 
 def test_a_log_in_that_overlaps_a_password_change_opens_no_session(service: AuthService, engine: Engine) -> None:
-    read_before = service.register(EMAIL, PASSWORD)
+    read_before = service.register(EMAIL, PASSWORD, HOME)
     service.change_password(verify(service, service.login(EMAIL, PASSWORD, HOME)), PASSWORD, "another good one", HOME)
     with pytest.raises(InvalidCredentials):
         AuthStore(engine).open_session(read_before, "hash", 60)
 
 
 def test_a_deleted_account_is_gone_and_reported_once(service: AuthService, engine: Engine) -> None:
-    user = service.register(EMAIL, PASSWORD)
+    user = service.register(EMAIL, PASSWORD, HOME)
     tokens = service.login(EMAIL, PASSWORD, HOME)
     identity = verify(service, tokens)
     with pytest.raises(InvalidCredentials):
@@ -270,12 +272,12 @@ def test_a_deleted_account_is_gone_and_reported_once(service: AuthService, engin
         assert [tuple(event) for event in events] == [("user.deleted", user.id)]
         for name in ("users", "sessions", "refresh_tokens"):
             assert connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one() == 0
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
 
 
 def test_guessing_is_limited_for_the_guesser_but_not_for_the_owner(engine: Engine) -> None:
     service = build(engine, login_rate="3/minute")
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     for _ in range(5):
         service.login(EMAIL, PASSWORD, HOME)  # successes do not count
     for _ in range(3):
@@ -296,9 +298,20 @@ def test_guessing_over_many_accounts_is_limited_by_address(engine: Engine) -> No
         service.login("user11@example.com", "wrong password", ELSEWHERE)
 
 
+def test_new_accounts_are_limited_by_address(engine: Engine) -> None:
+    service = build(engine, register_rate="2/minute")
+    service.register("one@example.com", PASSWORD, ELSEWHERE)
+    with pytest.raises(EmailTaken):  # who asks whether somebody has an account is counted as well
+        service.register("one@example.com", PASSWORD, ELSEWHERE)
+    with pytest.raises(RateLimited) as caught:
+        service.register("two@example.com", PASSWORD, ELSEWHERE)
+    assert 1 <= caught.value.retry_after <= 61
+    service.register("two@example.com", PASSWORD, HOME)
+
+
 def test_parallel_guesses_learn_no_more_than_the_limit(engine: Engine) -> None:
     service = build(engine, login_rate="3/minute")
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     limiter = service._limiter
     limiter.check(EMAIL, HOME)  # this guess has passed the first check when the others fail
     for _ in range(3):
@@ -315,7 +328,7 @@ def test_parallel_guesses_learn_no_more_than_the_limit(engine: Engine) -> None:
 
 
 def test_keys_survive_a_restart_and_need_the_same_secret(service: AuthService, engine: Engine) -> None:
-    service.register(EMAIL, PASSWORD)
+    service.register(EMAIL, PASSWORD, HOME)
     tokens = service.login(EMAIL, PASSWORD, HOME)
     restarted = build(engine)
     assert restarted.jwks() == service.jwks()

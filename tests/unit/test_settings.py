@@ -12,6 +12,12 @@ from fiapx.core.errors import UsageError
     ("name", "value", "message"),
     [
         ("FIAPX_LOGIN_RATE", "often", "must be a rate such as 10/minute"),
+        ("FIAPX_REGISTER_RATE", "never", "must be a rate such as 10/minute"),
+        ("FIAPX_PUBLIC_URL", "nonsense", "must be a URL"),
+        ("FIAPX_PUBLIC_URL", "ftp://example.org", "must be a URL"),
+        ("FIAPX_PUBLIC_URL", "https://", "must be a URL"),
+        ("FIAPX_PUBLIC_URL", "https://example.org:port", "must be a URL"),
+        ("FIAPX_PUBLIC_URL", "https://example.org/a b", "must be a URL"),
         ("FIAPX_MAIL_FROM", "nobody", "must be an address"),
         ("FIAPX_MAIL_FROM", "", "must be an address"),
         ("FIAPX_BCRYPT_ROUNDS", "3", "greater than or equal to 4"),

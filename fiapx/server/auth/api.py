@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Request
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
 from pydantic import BaseModel, Field
 
 from fiapx.server.auth.passwords import MAX_LENGTH
@@ -59,31 +62,38 @@ class Tokens(BaseModel):
     refresh_token: str
 
 
-def _service(request: Request) -> AuthService:
+async def _service(request: Request) -> AuthService:
     service: AuthService = request.app.state.service
     return service
 
 
-def _address(request: Request) -> str:
+async def _address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
+
+
+async def _hashing(request: Request) -> CapacityLimiter:
+    limiter: CapacityLimiter = request.app.state.hashing
+    return limiter
 
 
 Service = Annotated[AuthService, Depends(_service)]
 Address = Annotated[str, Depends(_address)]
+Hashing = Annotated[CapacityLimiter, Depends(_hashing)]
+"""Threads that hash passwords, apart from those that everything else shares: a burst of log-ins would fill these."""
 
 router = APIRouter(tags=["auth"])
 
 
 @router.post("/register", status_code=201)
-def register(body: Registration, service: Service) -> Account:
-    """Create an account."""
-    return _account(service.register(body.email, body.password))
+async def register(body: Registration, service: Service, address: Address, hashing: Hashing) -> Account:
+    """Create an account. How many an address may ask for is limited."""
+    return _account(await run_sync(service.register, body.email, body.password, address, limiter=hashing))
 
 
 @router.post("/token")
-def token(form: Annotated[Login, Form()], service: Service, address: Address) -> Tokens:
+async def token(form: Annotated[Login, Form()], service: Service, address: Address, hashing: Hashing) -> Tokens:
     """Log in. Failed attempts are limited."""
-    return _tokens(service.login(form.username, form.password, address))
+    return _tokens(await run_sync(service.login, form.username, form.password, address, limiter=hashing))
 
 
 @router.post("/refresh")
@@ -92,7 +102,7 @@ def refresh(body: Refresh, service: Service) -> Tokens:
     return _tokens(service.refresh(body.refresh_token))
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", status_code=204, response_class=Response)
 def logout(user: CurrentUser, service: Service) -> None:
     """End this session at once."""
     service.logout(user)
@@ -104,16 +114,21 @@ def me(user: CurrentUser, service: Service) -> Account:
     return _account(service.account(user))
 
 
-@router.post("/password", status_code=204)
-def change_password(body: PasswordChange, user: CurrentUser, service: Service, address: Address) -> None:
+@router.post("/password", status_code=204, response_class=Response)
+async def change_password(
+    body: PasswordChange, user: CurrentUser, service: Service, address: Address, hashing: Hashing
+) -> None:
     """Change the password, and end all other sessions."""
-    service.change_password(user, body.current_password, body.new_password, address)
+    passwords = body.current_password, body.new_password
+    await run_sync(service.change_password, user, *passwords, address, limiter=hashing)
 
 
-@router.delete("/me", status_code=204)
-def delete_account(body: Confirmation, user: CurrentUser, service: Service, address: Address) -> None:
+@router.delete("/me", status_code=204, response_class=Response)
+async def delete_account(
+    body: Confirmation, user: CurrentUser, service: Service, address: Address, hashing: Hashing
+) -> None:
     """Delete the account with all its videos and jobs."""
-    service.delete_account(user, body.password, address)
+    await run_sync(service.delete_account, user, body.password, address, limiter=hashing)
 
 
 @router.get("/.well-known/jwks.json")
@@ -127,6 +142,7 @@ def create_auth_app(service: AuthService, verifier: Verifier) -> FastAPI:
     app = create_app("fiapx auth")
     app.state.service = service
     app.state.verifier = verifier
+    app.state.hashing = CapacityLimiter(os.cpu_count() or 1)
     app.include_router(router)
     return app
 

@@ -14,7 +14,7 @@ from fiapx.core.ports import Identity
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.passwords import Passwords, require_strong
 from fiapx.server.outbox import Outbox
-from fiapx.server.ratelimit import LoginLimiter
+from fiapx.server.ratelimit import AuthLimiter
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class AuthPolicy:
     refresh_ttl: int = 30 * 24 * 3600
     refresh_grace: float = 10
     login_rate: str = "10/minute"
+    register_rate: str = "60/minute"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Store(Protocol):
 class AuthService:
     """Registers, logs in and out, and knows which sessions are live (the `Sessions` port)."""
 
-    def __init__(self, store: Store, keys: SigningKeys, policy: AuthPolicy, limiter: LoginLimiter) -> None:
+    def __init__(self, store: Store, keys: SigningKeys, policy: AuthPolicy, limiter: AuthLimiter) -> None:
         self._store = store
         self._keys = keys
         self._policy = policy
@@ -86,8 +87,9 @@ class AuthService:
         """Whether a session is still good: logged in, and its user neither deleted nor disabled."""
         return self._store.session_active(session_id)
 
-    def register(self, email: str, password: str) -> User:
-        """Raises InvalidRequest, WeakPassword or EmailTaken; the last costs as much time as success."""
+    def register(self, email: str, password: str, address: str) -> User:
+        """Raises RateLimited, InvalidRequest, WeakPassword or EmailTaken; the last costs as much time as success."""
+        self._limiter.registering(address)
         email = _normal_email(email)
         require_strong(password, email)
         return self._store.add_user(email, self._passwords.hash(password))

@@ -55,7 +55,14 @@ def create_app(
     title: str, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 ) -> FastAPI:
     """A FastAPI application whose every error is problem+json. Documentation pages belong to the gateway."""
-    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES)
+    app = FastAPI(
+        title=title,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the target would be on whatever host the client named
+        responses=PROBLEM_RESPONSES,
+    )
     app.add_exception_handler(FiapxError, _fiapx_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

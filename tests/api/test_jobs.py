@@ -132,6 +132,7 @@ def test_lists_by_state(service: Processing, client: httpx.Client) -> None:
         {"limit": 1000},
         {"limit": "x"},
         {"cursor": "x"},
+        {"cursor": "OTIyMzM3MjAzNjg1NDc3NTgwOC54"},  # 9223372036854775808.x, more than 64 bits
         {"cursor": "é"},
         {"cursor": ""},
     ],

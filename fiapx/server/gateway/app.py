@@ -46,7 +46,6 @@ def create_gateway(
     """
     app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
     app.version = fiapx.__version__
-    app.router.redirect_slashes = False
     app.include_router(health_router(Health(checks, draining)))
     app.include_router(metrics_router(registry))
     app.include_router(docs_router())

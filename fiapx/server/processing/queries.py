@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from fiapx.core.errors import Conflict, InvalidRequest, JobNotFinished
 from fiapx.core.jobs import JobState
@@ -27,6 +28,9 @@ from fiapx.server.processing.views import (
     video_view,
     when,
 )
+
+_DIGITS: Final = 15
+"""Of a time in milliseconds, for 30,000 years; databases take no number past 64 bits."""
 
 
 class Queries:
@@ -129,6 +133,12 @@ def _decode(cursor: str | None) -> Cursor | None:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         created_ms, _, row_id = text.partition(".")
-        return Cursor(int(created_ms[:20]), row_id)
+        return Cursor(_time(created_ms), row_id)
     except (ValueError, binascii.Error):
         raise InvalidRequest("cursor: not one that this server gave") from None
+
+
+def _time(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError("no time that is ever stored")
+    return int(text)

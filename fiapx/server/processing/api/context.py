@@ -29,7 +29,7 @@ class Context:
     draining: Event
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
@@ -40,14 +40,15 @@ def _existing_id(value: str) -> str:
     return value
 
 
-def _video_id(video_id: Annotated[str, Path()]) -> str:
+async def _video_id(video_id: Annotated[str, Path()]) -> str:
     return _existing_id(video_id)
 
 
-def _job_id(job_id: Annotated[str, Path()]) -> str:
+async def _job_id(job_id: Annotated[str, Path()]) -> str:
     return _existing_id(job_id)
 
 
+# Coroutines, since FastAPI gives each plain dependency a turn in the thread pool.
 Ctx = Annotated[Context, Depends(_context)]
 VideoId = Annotated[str, Depends(_video_id)]
 JobId = Annotated[str, Depends(_job_id)]

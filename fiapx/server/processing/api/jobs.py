@@ -124,7 +124,7 @@ def retry_job(
     return context.queries.job(user.user_id, accepted.id)
 
 
-@router.delete("/{job_id}", status_code=204)
+@router.delete("/{job_id}", status_code=204, response_class=Response)
 def delete_job(user: CurrentUser, job_id: JobId, context: Ctx) -> None:
     """Delete an ended job and its result."""
     context.commands.delete_job(user, job_id)

@@ -81,7 +81,7 @@ def show_video(user: CurrentUser, video_id: VideoId, context: Ctx) -> VideoView:
     return context.queries.video(user.user_id, video_id)
 
 
-@router.delete("/{video_id}", status_code=204)
+@router.delete("/{video_id}", status_code=204, response_class=Response)
 def delete_video(user: CurrentUser, video_id: VideoId, context: Ctx) -> None:
     """Delete a video; its live jobs are cancelled, ended ones keep their results."""
     context.commands.delete_video(user, video_id)

@@ -67,7 +67,7 @@ def test_with_enough_grace_a_job_ends_while_new_requests_are_refused(numbered: P
             refused = ana.request("GET", f"/jobs/{job_id}")
             assert refused.status_code == 503
             assert refused.headers["content-type"] == "application/problem+json"
-            assert (refused.json()["code"], refused.headers["retry-after"]) == ("unavailable", "5")
+            assert (refused.json()["code"], refused.headers["retry-after"]) == ("unavailable", "1")
         assert get(f"{server.url}/api/v1/health/live").status_code == 200
         freeze(decoders, signal.SIGCONT)
         assert server.wait() == 0

@@ -96,6 +96,7 @@ class Drain:
             return
         response = error_response(Unavailable("The server is shutting down; try again in a moment."))
         response.headers["Connection"] = "close"
+        response.headers["Retry-After"] = "1"  # a restart is short, and a server behind the same address may be up
         await response(scope, receive, send)
 
 

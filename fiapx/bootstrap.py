@@ -213,7 +213,11 @@ def _auth(settings: Settings, engine: Engine) -> AuthService:
 
 def _database(home: Path, service: Service) -> Engine:
     engine = open_database(sqlite_url(home / f"{service}.db"))
-    migrate(engine, service)
+    try:
+        migrate(engine, service)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -228,7 +232,7 @@ def _kept_secret(home: Path) -> str:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    return path.read_text()
+    return path.read_bytes().decode(errors="replace")  # a wrong secret is told later, whatever it is made of
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DatabaseError
 
 import fiapx.migrations
+from fiapx.core.errors import UsageError
 
 Service = Literal["auth", "processing", "notify"]
 
@@ -45,12 +48,24 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def migrate(engine: Engine, service: Service) -> None:
-    """Bring a service's schema to the newest version; safe to call at every start."""
+    """Bring a service's schema to the newest version; safe to call at every start.
+
+    Raises UsageError for a database that is newer than this program, or that cannot be used.
+    """
     folder = Path(fiapx.migrations.__file__).parent
     config = Config()
     config.set_main_option("script_location", str(folder))
     config.set_main_option("version_locations", str(folder / service))
     config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError:  # its revision is not among ours
+        raise UsageError(
+            f"the {service} database was made by another version of fiapx", hint="Start that one, or a newer one."
+        ) from None
+    except DatabaseError as error:
+        raise UsageError(
+            f"cannot use the {service} database: {error.orig}", hint="Make room, or restore a backup."
+        ) from error

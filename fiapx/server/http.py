@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -13,14 +14,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fiapx.core.errors import AuthRequired, FiapxError, RateLimited, Unavailable
+from fiapx.core.errors import AuthRequired, FiapxError, NoSpace, RateLimited, Unavailable
 
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+_PG_FULL = "53100"
+"""PostgreSQL's disk_full."""
 
 
 class Problem(BaseModel):
@@ -68,6 +72,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(OperationalError, _database_down)
+    app.add_exception_handler(PoolTimeout, _database_down)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -107,8 +112,10 @@ async def _client_left(_request: Request, _error: Exception) -> Response:
 
 
 async def _database_down(request: Request, error: Exception) -> Response:
-    log.error("database_unavailable", path=request.url.path, error=str(getattr(error, "orig", error)))
-    return error_response(Unavailable())
+    cause = getattr(error, "orig", error)
+    log.error("database_unavailable", path=request.url.path, error=str(cause))
+    full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(cause, "pgcode", None) == _PG_FULL
+    return error_response(NoSpace() if full else Unavailable())
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -51,9 +51,10 @@ KILO = 1024
 
 
 class Tokens:
-    """Auth's part: signs access tokens, and says that every session is alive."""
+    """Auth's part: signs access tokens, and says that every session is alive, except for those in `ended`."""
 
     def __init__(self) -> None:
+        self.ended: set[str] = set()
         self._key = Ed25519PrivateKey.generate()
 
     def jwks(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Tokens:
         return {"keys": [{**public, "kid": "k1", "use": "sig", "alg": "EdDSA"}]}
 
     def active(self, session_id: str) -> bool:
-        return True
+        return session_id not in self.ended
 
     def token(self, user: Identity) -> str:
         now = int(time.time())

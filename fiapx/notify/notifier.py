@@ -9,14 +9,15 @@ import structlog
 from sqlalchemy import Engine
 
 from fiapx.core.errors import FiapxError, Unavailable
-from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, Event
+from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
 from fiapx.core.ports import Mailer
 from fiapx.notify.render import Renderer
 from fiapx.notify.store import Delivery, NotifyStore
 
 log = structlog.get_logger(__name__)
 
-EVENTS: Final = (JOB_COMPLETED, JOB_FAILED)
+_NEWS: Final = (JOB_COMPLETED, JOB_FAILED)
+EVENTS: Final = (*_NEWS, USER_DELETED)
 """What to subscribe to."""
 
 BACKOFF: Final = (10, 60, 600, 3600, 6 * 3600)
@@ -41,8 +42,10 @@ class Notifier:
         self._renderer = Renderer(public_url=public_url, mail_from=mail_from)
 
     def handle(self, event: Event) -> None:
-        """Bus handler for `EVENTS`: remember to write a mail. Events that repeat or are of other types do nothing."""
-        if event.type in EVENTS and self._store.add(event, event.data.get("email")):
+        """Bus handler for `EVENTS`: remember to write a mail, or forget a user. Events that repeat do nothing."""
+        if event.type == USER_DELETED:
+            self._store.forget_user(event.subject)
+        elif event.type in _NEWS and self._store.add(event, event.data.get("email")):
             log.info("mail_queued", event_id=event.id, job_id=event.subject)
 
     def deliver_due(self, limit: int = 10) -> int:

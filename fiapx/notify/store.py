@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, case, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.events import Event
@@ -40,6 +40,7 @@ class NotifyStore:
             "event_id": event.id,
             "event_type": event.type,
             "recipient": recipient,
+            "user_id": event.data.get("user_id"),
             "data": json.dumps(event.data),
             "status": "pending" if recipient else "skipped",
             "attempts": 0,
@@ -50,6 +51,18 @@ class NotifyStore:
         except IntegrityError:
             return False
         return True
+
+    def forget_user(self, user_id: str) -> None:
+        """Drop what a user's mails said and where they went. The rows stay, so that a repeated event sends none."""
+        mine = deliveries.c.user_id == user_id
+        unsent = case((deliveries.c.status == "pending", "skipped"), else_=deliveries.c.status)
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(delivery_log)
+                .where(delivery_log.c.delivery_id.in_(select(deliveries.c.id).where(mine)))
+                .values(error=None)  # mail servers like to repeat the address
+            )
+            connection.execute(update(deliveries).where(mine).values(recipient=None, data="{}", status=unsent))
 
     def claim(self, lease: float) -> Delivery | None:
         """The delivery that has been due longest, begun: nobody else gets it before `lease` seconds are over.

@@ -13,6 +13,7 @@ deliveries = Table(
     Column("event_id", Text, nullable=False, unique=True),
     Column("event_type", Text, nullable=False),
     Column("recipient", Text),
+    Column("user_id", Text, index=True),
     Column("data", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),

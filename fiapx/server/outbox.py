@@ -10,7 +10,20 @@ import uuid
 from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from fiapx.core.errors import FiapxError
 from fiapx.core.events import Event
@@ -50,6 +63,12 @@ class Outbox:
                 id=str(uuid.uuid4()), type=type_, subject=subject, data=json.dumps(data or {}), created_ms=now_ms()
             )
         )
+
+    def forget(self, older_than: float) -> None:
+        """Drop events that were published more than so many seconds ago: who missed them has had them since."""
+        old = self._table.c.published_ms < now_ms() - int(older_than * 1000)
+        with self._engine.begin() as connection:
+            connection.execute(delete(self._table).where(old))
 
     def relay(self, bus: Bus, limit: int = 100) -> int:
         """Publish up to `limit` waiting events in order; return how many. At least once: a crash between

@@ -268,6 +268,20 @@ def test_streams_breathe_and_end_at_shutdown(
         assert time.monotonic() - started < 2
 
 
+def test_a_stream_ends_with_the_session(
+    service: Processing, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fiapx.server.processing.api.events._RECHECK", 0.1)
+    with client.stream("GET", f"/jobs/{service.queue_job()}/events") as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: job"
+        service.tokens.ended.add(ANA.session_id)
+        started = time.monotonic()
+        for _ in lines:
+            pass
+        assert time.monotonic() - started < 3
+
+
 def routes(service: Processing) -> list[tuple[str, str]]:
     paths: dict[str, dict[str, Any]] = service.app.openapi()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]

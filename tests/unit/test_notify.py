@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select, update
 
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.core.errors import MailRejected, Unavailable
-from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, Event
+from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
 from fiapx.notify import tables
 from fiapx.notify.notifier import BACKOFF, Notifier
 from fiapx.notify.store import NotifyStore
@@ -260,3 +260,20 @@ def test_the_loop_delivers_and_stops(engine: Engine, build: Callable[..., Notifi
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_deleted_user_is_forgotten_and_gets_no_mail(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(Unavailable("550 ana@example.com is over quota"))
+    notifier = build(postbox)
+    notifier.handle(event(id_="e1"))
+    notifier.deliver_due()
+    notifier.handle(event(id_="e2"))
+    notifier.handle(event(id_="e3", user_id="u2", email="bob@example.com"))
+    notifier.handle(Event(id="d1", type=USER_DELETED, subject="u1", created_ms=2))
+    notifier.handle(event(id_="e2"))  # repeated
+    make_due(engine)
+    notifier.deliver_due()
+    assert [mail["To"] for mail in postbox.mails] == ["bob@example.com"]
+    with engine.connect() as connection:
+        for table in (tables.deliveries, tables.delivery_log):
+            assert "ana" not in str(connection.execute(select(table)).all())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from fiapx.core.errors import CorruptMedia, FiapxError, IdempotencyMismatch, NotFound, Unavailable
+from fiapx.core.errors import CorruptMedia, FiapxError, IdempotencyMismatch, InvalidToken, NotFound, Unavailable
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing import tables
@@ -117,7 +117,11 @@ def test_a_deleted_account_leaves_nothing_and_others_everything(service: Process
     assert service.queries.jobs(ANA.user_id, None, None, 10).items == []
     assert service.queries.videos(ANA.user_id, None, 10).items == []
     assert not service.leases.owned(running)
+    late = service.stored_video()
+    with pytest.raises(InvalidToken):  # an upload that was under way
+        service.commands.accept_upload(ANA, late, ExtractOptions(), None)
     assert service.objects() == [f"videos/{service.row(kept).video_id}"]
+    assert service.queries.videos(ANA.user_id, None, 10).items == []
 
 
 def test_the_sweeper_takes_orphans_and_nothing_else(service: Processing) -> None:

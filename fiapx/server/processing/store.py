@@ -9,10 +9,10 @@ from dataclasses import asdict
 from sqlalchemy import Connection, and_, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from fiapx.core.errors import Conflict, JobFinished, JobNotFinished, NotFound
+from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
 from fiapx.core.jobs import LIVE, JobState
 from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once
-from fiapx.server.processing.tables import idempotency, jobs, videos
+from fiapx.server.processing.tables import deleted_users, idempotency, jobs, videos
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.sql import now_ms
 
@@ -33,10 +33,13 @@ class Store:
     ) -> str:
         """Store a video, a job, or both; return the id of the job, or else of the video.
 
-        Raises NotFound if the job's video is not the user's, and AlreadyAccepted.
+        Raises NotFound if the job's video is not the user's, InvalidToken if the account was deleted while the upload
+        was under way, and AlreadyAccepted.
         """
         job_id = str(uuid.uuid4())
         with self._transitions.begin() as connection:
+            if _deleted(connection, user_id):
+                raise InvalidToken
             resource = ("job", job_id) if job else ("video", video.id if video else "")
             _reserve(connection, user_id, once, *resource)
             if video:
@@ -133,8 +136,10 @@ class Store:
         return key
 
     def delete_user(self, user_id: str) -> list[str]:
-        """Forget everything of a user; return the storage keys that are free now."""
+        """Forget everything of a user, for good; return the storage keys that are free now."""
         with self._transitions.begin() as connection:
+            if not _deleted(connection, user_id):
+                connection.execute(insert(deleted_users).values(user_id=user_id, deleted_ms=now_ms()))
             connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
             keys: list[str | None] = []
             for table, column in ((jobs, jobs.c.result_key), (videos, videos.c.storage_key)):
@@ -157,6 +162,10 @@ class Store:
         """Drop Idempotency-Keys from more than so many seconds ago."""
         with self._transitions.engine.begin() as connection:
             connection.execute(delete(idempotency).where(idempotency.c.created_ms < now_ms() - int(older_than * 1000)))
+
+
+def _deleted(connection: Connection, user_id: str) -> bool:
+    return connection.scalar(select(deleted_users.c.user_id).where(deleted_users.c.user_id == user_id)) is not None
 
 
 def _reserve(connection: Connection, user_id: str, once: Once | None, kind: str, resource_id: str) -> None:

@@ -70,4 +70,12 @@ idempotency = Table(
     PrimaryKeyConstraint("user_id", "key"),
 )
 
+deleted_users = Table(
+    "deleted_users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("deleted_ms", BigInteger, nullable=False),
+)
+"""Whose access tokens may live on for minutes, and uploads for hours: nothing more is accepted from them."""
+
 outbox = outbox_table(metadata)

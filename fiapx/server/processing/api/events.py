@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from fiapx.core.errors import NotFound
-from fiapx.server.identity import CurrentUser
+from fiapx.core.errors import AuthRequired, NotFound
+from fiapx.server.identity import CurrentUser, current_user
 from fiapx.server.processing.api.context import Context, Ctx, JobId
 from fiapx.server.processing.views import JobView
 
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _POLL: Final = 0.5
 _HEARTBEAT: Final = 15.0
+_RECHECK: Final = 30.0
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -28,21 +30,28 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def watch_job(user: CurrentUser, job_id: JobId, context: Ctx) -> EventSourceResponse:
+async def watch_job(request: Request, user: CurrentUser, job_id: JobId, context: Ctx) -> EventSourceResponse:
     """An event `job` with the job at once, at every change of its state or progress, and at its end."""
     first = await run_sync(context.queries.job, user.user_id, job_id)
-    return EventSourceResponse(_changes(context, user.user_id, first), headers=_HEADERS)
+    changes = _changes(context, user.user_id, first, partial(current_user, request))
+    return EventSourceResponse(changes, headers=_HEADERS)
 
 
-async def _changes(context: Context, user_id: str, view: JobView) -> AsyncIterator[bytes]:
-    """Ends with the job, when it is deleted, and when the server shuts down. A quiet stream sends comments."""
+async def _changes(
+    context: Context, user_id: str, view: JobView, identify: Callable[[], object]
+) -> AsyncIterator[bytes]:
+    """Ends with the job, when it is deleted, soon after the session or its token has ended, and when the server shuts
+    down. A quiet stream sends comments."""
     yield _event(view)
-    spoken = time.monotonic()
+    spoken = identified = time.monotonic()
     while not view.state.terminal and not context.draining.is_set():
         await asyncio.sleep(_POLL)
         try:
             latest = await run_sync(context.queries.job, user_id, view.id)
-        except NotFound:
+            if time.monotonic() - identified >= _RECHECK:
+                await run_sync(identify)
+                identified = time.monotonic()
+        except (NotFound, AuthRequired):
             return
         if _telling(latest) != _telling(view):
             view, spoken = latest, time.monotonic()

@@ -13,7 +13,7 @@ from fiapx.media.archive import Archive, frame_name
 from fiapx.media.decoder import Decoder
 from fiapx.media.digest import SourceDigest
 from fiapx.media.manifest import FrameRecord
-from fiapx.media.model import EncodedFrame, Limits, Output, Progress, Result, Source, Wanted
+from fiapx.media.model import EncodedFrame, Limits, Output, Progress, Result, Source, VideoInfo, Wanted
 from fiapx.media.pictures import Pictures
 from fiapx.media.process import Watch
 
@@ -41,17 +41,17 @@ def extract(
         Archive(output, limits.max_output_bytes) as archive,
     ):
         pictures = Pictures(decoder, source, options, limits, ffmpeg, watch)
-        wanted = plan.choose(decoder.info, pictures.index, options, limits.max_frames)
+        wanted = plan.choose(pictures.info, pictures.index, options, limits.max_frames)
         records: list[FrameRecord] = []
         for want, frame in pictures.matched(wanted):
-            records.append(_store(archive, decoder, want, frame, len(records) + 1, options))
+            records.append(_store(archive, pictures.info, want, frame, len(records) + 1, options))
             on_progress(Progress(len(records), len(wanted)))
             watch.check()
         if not records:
             raise NoFrames
         warnings = pictures.warnings(len(wanted) - len(records), len(wanted))
-        duration = float(decoder.info.seconds(pictures.index.end_pts))
-        described = manifest.source_record(source.name, digest.size, digest.hex(watch), decoder.info, duration)
+        duration = float(pictures.info.seconds(pictures.index.end_pts))
+        described = manifest.source_record(source.name, digest.size, digest.hex(watch), pictures.info, duration)
         versions = manifest.versions(pictures.ffmpeg_version)
         document = manifest.as_json(described, options, pictures.engine, versions, warnings, records)
         entry = archive.add("manifest.json", document)
@@ -61,14 +61,14 @@ def extract(
 
 
 def _store(
-    archive: Archive, decoder: Decoder, want: Wanted, frame: EncodedFrame, index: int, options: ExtractOptions
+    archive: Archive, info: VideoInfo, want: Wanted, frame: EncodedFrame, index: int, options: ExtractOptions
 ) -> FrameRecord:
     entry = archive.add(frame_name(index, want.time, options.format), frame.data)
     return FrameRecord(
         index=index,
         file=entry.name,
         time=round(float(want.time), 6),
-        shown_at=round(float(decoder.info.seconds(frame.pts)), 6),
+        shown_at=round(float(info.seconds(frame.pts)), 6),
         pts=frame.pts,
         width=frame.width,
         height=frame.height,

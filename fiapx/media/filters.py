@@ -71,7 +71,10 @@ def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
         "in_color_matrix": info.matrix,
         "in_range": "full" if info.full_range else "limited",
     }
-    return [*(_turn(step) for step in info.orientation), ("scale", scale), ("format", {"pix_fmts": "rgb24"})]
+    turns = [_turn(step) for step in info.orientation]
+    if "vflip" in info.orientation:
+        turns.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale passes RGB on as it is
+    return [*turns, ("scale", scale), ("format", {"pix_fmts": "rgb24"})]
 
 
 def _turn(step: str) -> Filter:

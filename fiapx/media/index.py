@@ -17,6 +17,10 @@ from fiapx.media.model import NOT_SHOWN, Index
 _REORDERING: Final = frozenset({"h264", "hevc"})
 _NO_TIMES: Final = frozenset({"mpegvideo"})
 """Bare streams: versions of FFmpeg disagree on the times that they make up."""
+_JOINABLE: Final = frozenset({"mpegts", "mpeg"})
+"""Containers that may start their clock anew in the middle."""
+_JUMP: Final = 10
+"""Seconds between two packets from which on FFmpeg takes their clocks for different ones."""
 _MPEG4_PICTURE: Final = b"\0\0\1\xb6"
 
 
@@ -30,6 +34,11 @@ def build_index(container: InputContainer, stream: VideoStream) -> Index:
         builder.damaged += 1
     avi = container.format.name == "avi"
     no_times = container.format.name in _NO_TIMES or (avi and stream.codec_context.codec.name in _REORDERING)
+    no_times |= (
+        builder.packed
+        or (builder.jumps and container.format.name in _JOINABLE)
+        or (builder.mpeg4 and stream.codec_context.has_b_frames and builder.in_order)
+    )
     return builder.index(reliable=not no_times, frames_by_time=avi)
 
 
@@ -39,8 +48,14 @@ class _Builder:
         self._start = start
         rate = stream.average_rate
         self._frame_ticks = round(1 / (rate * cast("Fraction", stream.time_base))) if rate else 1
-        self._mpeg4 = stream.codec_context.codec.name == "mpeg4"
-        self._packed = False
+        self.mpeg4 = stream.codec_context.codec.name == "mpeg4"
+        self.packed = False
+        """Packets hold several MPEG-4 pictures each."""
+        self.jumps = False
+        """Decoding times go back, or far ahead."""
+        self._decoded: int | None = None
+        self.in_order = True
+        """Each packet is shown after the one before, as where there are no B-frames."""
         self._pts = array("q")
         self._keyframes = bytearray()
         self._end: int | None = None
@@ -63,11 +78,16 @@ class _Builder:
             return
         self.damaged += packet.is_corrupt
         self._untimed += packet.pts is None
-        self._packed |= self._mpeg4 and bytes(packet).count(_MPEG4_PICTURE) > 1
+        if packet.dts is not None:
+            step = 0 if self._decoded is None else packet.dts - self._decoded
+            self.jumps |= not 0 <= step * packet.time_base <= _JUMP
+            self._decoded = packet.dts
+        self.packed |= self.mpeg4 and bytes(packet).count(_MPEG4_PICTURE) > 1
         self._keyframes.append(packet.is_keyframe)
         if packet.is_discard or time is None:
             self._pts.append(NOT_SHOWN)
             return
+        self.in_order &= self._end is None or time >= self._pts[-1]
         self._pts.append(time)
         end = time + (packet.duration or self._frame_ticks)
         self._end = end if self._end is None else max(self._end, end)
@@ -81,7 +101,7 @@ class _Builder:
             pts=self._pts,
             keyframes=bytes(self._keyframes),
             end_pts=self._end or 0,
-            reliable=reliable and not self._untimed and not self._packed and len(set(shown)) == len(shown),
+            reliable=reliable and not self._untimed and len(set(shown)) == len(shown),
             packets=max(self._packets, self._end or 0) if frames_by_time else self._packets,
             streams_end=float(max(self._streams_end - self._start, self._streams_end)),  # Matroska's counts from 0
             damaged=self.damaged,

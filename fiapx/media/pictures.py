@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from fiapx.core.options import ExtractOptions
 from fiapx.media import plan
 from fiapx.media.decoder import Decoder
 from fiapx.media.ffmpeg import find_ffmpeg
-from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, Wanted
+from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, VideoInfo, Wanted
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
 
@@ -44,6 +45,8 @@ class Pictures:
         self.ffmpeg_version: str | None = None
         """That of FFmpeg's command line, where it was used."""
         self.index: Index = self._timed_index(decoder.index)
+        self.info: VideoInfo = decoder.info if decoder.index.reliable else replace(decoder.info, start_pts=0)
+        """The reference engine's own times, where the container's are of no use, count from 0."""
 
     @property
     def engine(self) -> str:
@@ -76,7 +79,7 @@ class Pictures:
 
     def _cut_off(self) -> dict[str, int] | None:
         """How much the container promises and how much there is, where that is less."""
-        info, index = self._decoder.info, self.index
+        info, index = self.info, self.index
         declared, frames = info.declared_duration or 0.0, info.declared_frames
         short = declared - index.streams_end > _TOLERANCE + _TOLERANCE_SHARE * declared
         fewer = frames - index.packets > 1 + _TOLERANCE_SHARE * frames
@@ -97,7 +100,7 @@ class Pictures:
                 yield frame
         if given < len(pts) and self._reference is not None:
             self._used.append("ffmpeg")
-            yield from self._reference.frames(self._decoder.info, self._options, pts[given:])
+            yield from self._reference.frames(self.info, self._options, pts[given:])
 
     @cached_property
     def _reference(self) -> Reference | None:
@@ -111,7 +114,8 @@ class Pictures:
                 return None
             raise
         self.ffmpeg_version = binary.version
-        return Reference(binary, self._source.file, self._limits, self._watch)
+        own_times = not self._decoder.index.reliable
+        return Reference(binary, self._source.file, self._limits, self._watch, own_times=own_times)
 
     def _timed_index(self, demuxed: Index) -> Index:
         if demuxed.reliable:

@@ -88,9 +88,19 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         rotation=rotation,
         time_base=time_base,
         start_pts=_rescale(container.start_time or 0, Fraction(1, av.time_base), time_base),
-        declared_duration=container.duration / av.time_base if container.duration else None,
+        declared_duration=_declared_duration(container),
         declared_frames=stream.frames if container.format.name == "avi" else 0,
     )
+
+
+def _declared_duration(container: InputContainer) -> float | None:
+    """Seconds. Where FFmpeg adds the first frame's time to what a stream declares, the stream is right."""
+    if not container.duration:
+        return None
+    streams = [
+        stream.duration * stream.time_base for stream in container.streams if stream.duration and stream.time_base
+    ]
+    return float(min(container.duration / Fraction(av.time_base), max(streams, default=Fraction(2**63))))
 
 
 def _display_matrix(frame: VideoFrame) -> bytes | None:

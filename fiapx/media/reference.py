@@ -52,11 +52,13 @@ _FILES_AS_OPTIONS: Final = (7, 0)
 class Reference:
     """One video for FFmpeg's command line."""
 
-    def __init__(self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch) -> None:
+    def __init__(self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch, *, own_times: bool) -> None:
+        """`own_times`: let FFmpeg mend the container's times and count them from 0, as it does by itself."""
         self._binary = binary
         self._file = file
         self._limits = limits
         self._watch = watch
+        self._times = {} if own_times else {"copyts": None}
 
     def index(self, demuxed: Index) -> Index:
         """The index as FFmpeg's decoder times the frames, for containers that store no usable times.
@@ -113,8 +115,8 @@ class Reference:
             max_streams=MAX_STREAMS,
             max_pixels=self._limits.max_pixels,
             threads=_THREADS,
-            copyts=None,
             noautorotate=None,
+            **self._times,
             **DECODER_OPTIONS,
         )["V:0"]
 

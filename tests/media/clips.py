@@ -124,4 +124,20 @@ CLIPS = [
         before=("-f", "lavfi", "-i", "sine=duration=4"),
     ),
 ]
+CLIPS += [
+    Clip("h264-intra-refresh.mp4", (*X264, "-bf", "0", "-g", "20", "-x264-params", "intra-refresh=1")),
+    Clip(
+        "hevc-temporal-layers.mkv",
+        (*("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p"),
+         *("-x265-params", "log-level=error:keyint=25:bframes=3:b-pyramid=1:temporal-layers=3")),
+    ),
+    Clip("h263-all-keyframes.avi", ("-c:v", "h263", "-g", "30", "-q:v", "4"), size=(176, 144), rate="30000/1001"),
+    Clip("msmpeg4.avi", ("-c:v", "msmpeg4", "-g", "25", "-q:v", "4")),
+    Clip("mpeg4-dropped.avi", ("-c:v", "mpeg4", "-g", "25", "-q:v", "4", "-fps_mode", "vfr"), filters=_VFR),
+    Clip("mpeg4-packed.avi", ("-c:v", "libxvid", "-bf", "2", "-g", "25", "-q:v", "4")),
+    Clip("mpeg1.m1v", ("-c:v", "mpeg1video", "-bf", "2", "-g", "12", "-b:v", "2M")),
+    Clip("vp8-offset.mkv", ("-c:v", "libvpx", "-deadline", "realtime", "-g", "25", "-output_ts_offset", "3.1")),
+]  # fmt: skip
+UNTIMED = {"h264-in-avi.avi", "mpeg4-packed.avi", "mpeg1.m1v"}
+"""Clips that carry no times, or none to rely on."""
 BY_NAME = {clip.name: clip for clip in CLIPS}

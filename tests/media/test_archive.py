@@ -8,12 +8,14 @@ import io
 import struct
 import zipfile
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from fiapx.core.errors import NoSpace, OutputTooLarge
 from fiapx.media.archive import Archive, frame_name
 
+BLOCK = 64 * 1024**2
 FILES = {"a.jpg": b"\xff\xd8 first", "b.jpg": b"", "manifest.json": b"{}"}
 
 
@@ -56,6 +58,45 @@ def test_more_entries_than_a_classic_zip_can_count() -> None:
         assert len(archive.infolist()) == 65_540
         assert archive.read("65539") == b"x"
     assert data[ranges[-1][0] : ranges[-1][0] + 1] == b"x"
+
+
+def test_an_output_may_take_less_than_all_at_once() -> None:
+    class Slow(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(memoryview(data)[:7])
+
+    output = Slow()
+    with Archive(output, 10**9) as archive:
+        for name, data in FILES.items():
+            archive.add(name, data)
+        _, sha256 = archive.close()
+    assert hashlib.sha256(output.getvalue()).hexdigest() == sha256
+
+
+def test_ranges_and_directory_hold_past_four_gigabytes() -> None:
+    """Entries of one repeated block, of which only the first bytes of each and the directory are kept."""
+
+    class Sparse(io.RawIOBase):
+        size = 0
+        kept: dict[int, bytes] = {}  # noqa: RUF012 - one instance
+
+        def write(self, data: Any, /) -> int:
+            self.kept[self.size] = bytes(data[:100] if len(data) > BLOCK else data)
+            self.size += len(data)
+            return len(data)
+
+    output = Sparse()
+    with Archive(output, 10**12) as archive:
+        block = bytes(BLOCK)
+        entries = [archive.add(f"{number}", block) for number in range(68)]
+        entries.append(archive.add("last", b"the end"))
+        size, _ = archive.close()
+    header = output.kept[entries[-1].offset - 30 - len("last")]
+    assert size > 4 * 1024**3
+    assert header.endswith(b"the end")
+    directory = output.kept[max(output.kept)]
+    assert b"PK\x06\x06" in directory, "a ZIP64 end of directory"
+    assert struct.pack("<Q", entries[-1].offset - 30 - len("last")) in directory
 
 
 def test_growth_is_bounded() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiapx.core.errors import UnsupportedFormat
+from fiapx.core.errors import FrameTooLarge, UnsupportedFormat
 from fiapx.core.options import extract_options
 from fiapx.media.filters import chain
 from fiapx.media.model import VideoInfo
-from tests.media.clips import BY_NAME, CLIPS, Clip, ffmpeg, read_number, witness
+from tests.media.clips import BY_NAME, CLIPS, UNTIMED, X264, Clip, ffmpeg, read_number, witness
 from tests.media.extracting import Extracted, run
 
 
@@ -39,7 +39,7 @@ def test_engines_give_the_same_pixels_as_ffmpegs_own_fps_filter(clip: Clip, fps:
     fast = run(path, fps=fps, format="png", engine="auto")
     reference = run(path, fps=fps, format="png", engine="ffmpeg")
     assert reference.result.engine == "ffmpeg"
-    assert fast.result.engine == ("ffmpeg" if clip.name == "h264-in-avi.avi" else "fast")
+    assert fast.result.engine == ("ffmpeg" if clip.name in UNTIMED else "fast")
     assert fast.result.warnings == reference.result.warnings == ()
     assert [frame["file"] for frame in fast.manifest()["frames"]] == [
         frame["file"] for frame in reference.manifest()["frames"]
@@ -126,6 +126,49 @@ def test_rotation_is_respected(
 
 
 @pytest.mark.parametrize("engine", ["fast", "ffmpeg"])
+def test_an_upside_down_rgb_video_is_turned(engine: str, tmp_path: Path) -> None:
+    """vflip hands rows over in reverse, and scale leaves RGB of the right size as it is."""
+    plain, turned = tmp_path / "plain.mov", tmp_path / "turned.mov"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=5:d=1", "-c:v", "png", "-pix_fmt", "rgb24", str(plain))
+    _copy(plain, turned, vflip=True)
+    pictures = [Image.open(io.BytesIO(run(path, format="png", engine=engine).images()[0])) for path in (plain, turned)]
+    assert pictures[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes() == pictures[1].tobytes()
+
+
+@pytest.mark.parametrize("engine", ["auto", "fast", "ffmpeg"])
+def test_a_recording_that_starts_between_keyframes_begins_with_the_first_whole_frame(
+    engine: str, clips: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.ts"
+    source = Clip("group.ts", ("-c:v", "mpeg2video", "-bf", "0", "-g", "10", "-b:v", "3M"))
+    ffmpeg("-i", str(source.make(clips)), "-c", "copy", "-bsf:v", "noise=drop=lt(n\\,5)", str(cut))
+    extracted = run(cut, fps=25, format="png", engine=engine)
+    assert [read_number(image) for image in extracted.images()] == list(range(10, 75))
+    assert extracted.result.warnings == ()
+
+
+@pytest.mark.parametrize("engine", ["auto", "ffmpeg"])
+def test_joined_recordings_whose_clocks_start_anew_are_read_to_the_end(
+    engine: str, clips: Path, tmp_path: Path
+) -> None:
+    once = Clip("joined.ts", (*X264, "-g", "25")).make(clips).read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(once + once)
+    numbers = [read_number(image) for image in run(joined, fps=5, format="png", engine=engine).images()]
+    assert numbers == [*range(0, 75, 5)] * 2
+
+
+@pytest.mark.parametrize("engine", ["fast", "ffmpeg"])
+def test_an_absurd_aspect_ratio_makes_no_giant(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "wide.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=5:d=1", "-vf", "setsar=sar=1000:max=1000", *X264, str(path))
+    with pytest.raises(FrameTooLarge):
+        run(path, engine=engine)
+    frames = run(path, engine=engine, width=640).manifest()["frames"]
+    assert {(frame["width"], frame["height"]) for frame in frames} == {(640, 1)}
+
+
+@pytest.mark.parametrize("engine", ["fast", "ffmpeg"])
 def test_pixels_are_square_and_width_never_scales_up(engine: str, clips: Path) -> None:
     path = BY_NAME["h264-anamorphic.mp4"].make(clips)
     for width, size in ((None, (256, 128)), (128, (128, 64)), (4096, (256, 128))):
@@ -170,10 +213,14 @@ def _number(image: Image.Image) -> int:
 
 
 def _set_rotation(source: Path, target: Path, clockwise: int) -> None:
+    _copy(source, target, degrees=-clockwise)
+
+
+def _copy(source: Path, target: Path, degrees: int = 0, *, vflip: bool = False) -> None:
     """Copy the stream with a display matrix; PyAV counts counter-clockwise."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         stream = writer.add_stream_from_template(reader.streams.video[0])
-        stream.set_display_rotation(-clockwise)
+        stream.set_display_rotation(degrees, vflip=vflip)
         for packet in reader.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream

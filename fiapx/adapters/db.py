@@ -27,10 +27,11 @@ def open_database(url: str) -> Engine:
 
     SQLite runs in WAL with synchronous=FULL (a commit survives power loss), and every transaction that may write
     takes the write lock at its start: a deferred one fails when it tries to upgrade after somebody else's commit.
+    Errors keep the values of a statement to themselves: logs hold no addresses and no hashes.
     """
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -424,6 +424,13 @@ def test_a_draining_server_refuses_new_work() -> None:
         assert gateway.get("/api/v1/health/all").json()["status"] == "draining"
 
 
+@pytest.mark.parametrize("name", ["live", "ready"])
+def test_health_is_asked_by_get_or_head(gateway: Running, name: str) -> None:
+    url = f"{gateway.url}/api/v1/health/{name}"
+    assert (httpx.head(url).status_code, httpx.head(url).content) == (200, b"")
+    assert_problem(httpx.post(url), 405, "method_not_allowed")
+
+
 # --- metrics and documentation ---
 
 

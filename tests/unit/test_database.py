@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError
 
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.bootstrap import embedded
@@ -86,6 +87,13 @@ def test_a_busy_pool_is_temporary_trouble(tmp_path: Path, monkeypatch: pytest.Mo
         for connection in held:
             connection.close()
         assert client.get("/jobs").status_code == 200
+
+
+def test_errors_keep_the_values_of_statements_to_themselves(tmp_path: Path) -> None:
+    with processing(tmp_path) as service, service.engine.connect() as connection:
+        with pytest.raises(IntegrityError) as failed:
+            connection.execute(insert(tables.jobs).values(id="1", email="ana@example.com"))
+        assert "ana@example.com" not in str(failed.value)
 
 
 def test_published_events_are_dropped_in_time(tmp_path: Path) -> None:

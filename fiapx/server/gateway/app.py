@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 import fiapx
 from fiapx.server.gateway.body import BodyGuard
-from fiapx.server.gateway.health import Health, HealthCheck, health_router
+from fiapx.server.gateway.health import Health, HealthCheck, create_health_app
 from fiapx.server.gateway.metrics import instrument, metrics_router
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
@@ -26,6 +26,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs"})
 """Paths that stream bodies of any size."""
+
+HEALTH: Final = "/api/v1/health"
 
 
 def create_gateway(
@@ -44,9 +46,9 @@ def create_gateway(
     documentation. `lifespan` is entered after theirs and left before them. Once `draining` is set, new requests get
     503. `body_timeout` is in seconds.
     """
+    mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining))}
     app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
     app.version = fiapx.__version__
-    app.include_router(health_router(Health(checks, draining)))
     app.include_router(metrics_router(registry))
     app.include_router(docs_router())
     app.add_api_route("/", _root, include_in_schema=False)

@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from typing import Final, Literal
 
 import structlog
-from fastapi import APIRouter
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from fiapx.core.errors import FiapxError, Unavailable
-from fiapx.server.http import error_response
+from fiapx.server.http import create_app, error_response
 
 log = structlog.get_logger(__name__)
 
@@ -95,16 +95,21 @@ class _Probe:
         future.set_result(CheckResult(status=status, latency_ms=latency, detail=detail))
 
 
-def health_router(health: Health) -> APIRouter:
-    """``/live``, ``/ready`` and ``/all``."""
-    router = APIRouter(prefix="/api/v1/health", tags=["health"])
+def create_health_app(health: Health) -> FastAPI:
+    """``/live``, ``/ready`` and ``/all``. An app of its own, so that a wrong method is 405, and not the next app's 404.
 
-    @router.get("/live")
+    Load balancers like to ask by HEAD.
+    """
+    app = create_app("fiapx health")
+
+    @app.head("/live", include_in_schema=False)
+    @app.get("/live", tags=["health"])
     async def live() -> dict[str, str]:
         """The process serves requests."""
         return {"status": "ok"}
 
-    @router.get("/ready", responses={503: {"description": "Not ready"}})
+    @app.head("/ready", include_in_schema=False)
+    @app.get("/ready", tags=["health"], responses={503: {"description": "Not ready"}})
     async def ready() -> Response:
         """Requests are welcome: every check passes, and the server is not shutting down."""
         report = await health.report()
@@ -114,10 +119,10 @@ def health_router(health: Health) -> APIRouter:
         why = "shutting down" if report.status == "draining" else ", ".join(bad)
         return error_response(Unavailable(f"Not ready: {why}."))
 
-    @router.get("/all", response_model=HealthReport, responses={503: {"model": HealthReport}})
+    @app.get("/all", tags=["health"], response_model=HealthReport, responses={503: {"model": HealthReport}})
     async def everything() -> Response:
         """Each dependency and role by name."""
         report = await health.report()
         return JSONResponse(report.model_dump(), 200 if report.status == "ok" else 503)
 
-    return router
+    return app

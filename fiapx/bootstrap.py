@@ -48,6 +48,7 @@ from fiapx.worker.run import Worker
 
 _CACHE_BYTES = 64 * 1024**2
 _LITTLE_SPACE = 64 * 1024**2
+_RESERVE = 16 * 1024**2
 _ELSEWHERE = "Choose another --data."
 
 
@@ -124,7 +125,7 @@ def _make(home: Path) -> None:
 def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:
     draining, wake, auth_wake = Event(), Event(), Event()
     registry, background = _registry(), Background()
-    storage, cache, bus = DiskStorage(settings.home / "storage"), MemoryCache(_CACHE_BYTES), MemoryBus()
+    storage, cache, bus = _storage(settings.home), MemoryCache(_CACHE_BYTES), MemoryBus()
 
     auth = _auth(settings, engines["auth"])
     verifier = Verifier(auth.jwks, auth)
@@ -204,10 +205,8 @@ def _auth(settings: Settings, engine: Engine) -> AuthService:
         bcrypt_rounds=settings.bcrypt_rounds,
         access_ttl=settings.access_ttl,
         refresh_ttl=settings.refresh_ttl,
-        login_rate=settings.login_rate,
-        register_rate=settings.register_rate,
     )
-    limiter = AuthLimiter(policy.login_rate, policy.register_rate)
+    limiter = AuthLimiter(settings.login_rate, settings.register_rate)
     return AuthService(store, SigningKeys(store, secret), policy, limiter)
 
 
@@ -219,6 +218,10 @@ def _database(home: Path, service: Service) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _storage(home: Path) -> DiskStorage:
+    return DiskStorage(home / "storage", reserve=_RESERVE)
 
 
 def _kept_secret(home: Path) -> str:

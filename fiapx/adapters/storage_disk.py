@@ -23,17 +23,22 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskStorage:
-    """The Storage port on a local folder. Several processes may share it."""
+    """The Storage port on a local folder. Several processes may share it.
 
-    def __init__(self, root: Path) -> None:
+    Writing ends with NoSpace while `reserve` bytes are still free: databases on the same disk need them, and whoever
+    deletes something to make room needs the databases.
+    """
+
+    def __init__(self, root: Path, *, reserve: int = 0) -> None:
         self._root = root
+        self._reserve = reserve
         self._temporary = root / _TEMPORARY
         self._temporary.mkdir(parents=True, exist_ok=True)
 
     def create(self, key: str) -> DiskWriter:
         target = self._path(key)
         with _translated():
-            return DiskWriter(self._temporary / str(uuid.uuid4()), target)
+            return DiskWriter(self._temporary / str(uuid.uuid4()), target, self._reserve)
 
     def open(self, key: str) -> BinaryIO:
         try:
@@ -80,9 +85,10 @@ class DiskStorage:
 class DiskWriter:
     """Writes beside the objects and moves into place at commit. A lock tells the sweeper that it is alive."""
 
-    def __init__(self, path: Path, target: Path) -> None:
+    def __init__(self, path: Path, target: Path, reserve: int) -> None:
         self._path = path
         self._target = target
+        self._reserve = reserve
         self._fd: int | None = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -100,10 +106,17 @@ class DiskWriter:
         assert self._fd is not None, "the object is committed already"
         view = memoryview(data).cast("B")
         with _translated():
+            self._leave_room()
             written = 0
             while written < len(view):
                 written += os.write(self._fd, view[written:])
         return written
+
+    def _leave_room(self) -> None:
+        if self._reserve:
+            disk = os.statvfs(self._path.parent)
+            if disk.f_bavail * disk.f_frsize < self._reserve:
+                raise NoSpace
 
     def commit(self) -> None:
         assert self._fd is not None, "the object is committed already"

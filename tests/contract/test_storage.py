@@ -194,3 +194,14 @@ def test_commit_syncs_the_file_before_its_name_and_the_folders_after(
         writer.commit()
     assert order[0].startswith("/o/tmp/")
     assert order[1:] == ["/o", "/o/jobs", "rename", "/o/jobs/j", "/o/tmp"]
+
+
+def test_a_reserve_is_left_to_others(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    free = disk.f_bavail * disk.f_frsize
+    with DiskStorage(tmp_path, reserve=free * 2).create("videos/1") as writer, pytest.raises(NoSpace):
+        writer.write(b"x")
+    with DiskStorage(tmp_path, reserve=free // 2).create("videos/1") as writer:
+        writer.write(b"x")
+        writer.commit()
+    assert [key for key, _ in DiskStorage(tmp_path).list("videos/")] == ["videos/1"]

@@ -47,12 +47,12 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def build(engine: Engine, **policy: float | str) -> AuthService:
+def build(
+    engine: Engine, *, login_rate: str = "10/minute", register_rate: str = "60/minute", **policy: float
+) -> AuthService:
     chosen = dataclasses.replace(AuthPolicy(bcrypt_rounds=4), **policy)  # type: ignore[arg-type]
     store = AuthStore(engine)
-    return AuthService(
-        store, SigningKeys(store, "secret"), chosen, AuthLimiter(chosen.login_rate, chosen.register_rate)
-    )
+    return AuthService(store, SigningKeys(store, "secret"), chosen, AuthLimiter(login_rate, register_rate))
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ class AuthPolicy:
     access_ttl: int = 900
     refresh_ttl: int = 30 * 24 * 3600
     refresh_grace: float = 10
-    login_rate: str = "10/minute"
-    register_rate: str = "60/minute"
 
 
 @dataclass(frozen=True)

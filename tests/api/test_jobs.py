@@ -6,8 +6,6 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,32 +14,7 @@ from httpx_sse import connect_sse
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.server.processing.progress import put_progress
-from tests.processing_kit import ANA, BOB, Host, Processing, eventually, hosting, processing
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with hosting() as host:
-        yield host
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Processing]:
-    with processing(tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
-def url(service: Processing, host: Host) -> Iterator[str]:
-    with host.serve(service.app) as url:
-        yield url
-        service.draining.set()
-
-
-@pytest.fixture
-def client(service: Processing, url: str) -> Iterator[httpx.Client]:
-    with service.client(url) as client:
-        yield client
+from tests.processing_kit import ANA, BOB, Processing, eventually
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:

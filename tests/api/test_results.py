@@ -7,33 +7,13 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.core.options import ExtractOptions
-from tests.processing_kit import ANA, Archive, Host, Processing, hosting, processing
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with hosting() as host:
-        yield host
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Processing]:
-    with processing(tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
-def client(service: Processing, host: Host) -> Iterator[httpx.Client]:
-    with host.serve(service.app) as url, service.client(url) as client:
-        yield client
+from tests.processing_kit import ANA, Archive, Processing
 
 
 class Done:

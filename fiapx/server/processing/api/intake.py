@@ -79,7 +79,7 @@ async def read_json(request: Request) -> bytes:
 def content_length(request: Request) -> int | None:
     """The declared length of the body; None if it is chunked."""
     value = request.headers.get("content-length", "")
-    return int(value) if value.isdecimal() and len(value) < 20 else None
+    return int(value) if value.isdecimal() and len(value) <= 20 else None
 
 
 async def _receive_raw(request: Request, context: Context, check: Check) -> Received | Accepted:

@@ -1,0 +1,71 @@
+"""A disk that runs full: told as no_space, nothing lost, and over once there is room again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kit import Account, Server, get
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """``tmp_path/data`` on a file system of 40 MiB."""
+    home = tmp_path / "data"
+    home.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(home)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield home
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def _send(account: Account, size: int) -> int:
+    headers = {"Content-Type": "video/mp4"}
+    return account.request("POST", "/videos", content=b"x" * size, headers=headers).status_code
+
+
+def test_uploads_end_before_the_databases_suffer(small_disk: Path, tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        ana = server.account()
+        assert _send(ana, 1000) == 201
+        kept = server.files()
+        assert _send(ana, 39 * MIB) == 507
+        assert server.files() == kept
+        codes = [_send(ana, 5 * MIB) for _ in range(8)]
+        assert codes.count(201) >= 2
+        assert codes[-1] == 507
+        assert server.account().get("/auth/me")  # room is left for rows
+        assert get(f"{server.url}/api/v1/health/ready").status_code == 503
+
+
+def test_a_full_database_is_told_and_survives(small_disk: Path, tmp_path: Path) -> None:
+    filler = small_disk / "filler"
+    with Server(tmp_path) as server:
+        ana = server.account()
+        assert _send(ana, 1000) == 201
+        video = ana.get("/videos")["items"][0]["id"]
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        codes = {ana.request("POST", "/jobs", json={"video_id": video}).status_code for _ in range(20)}
+        assert codes <= {201, 507}
+        assert 507 in codes
+        assert ana.get("/videos")["items"][0]["id"] == video
+        server.kill()
+        filler.unlink()
+        server.start()
+        again = ana.request("POST", "/jobs", json={"video_id": video})
+        assert again.status_code == 201
+        assert ana.ended(again.json()["id"])["error"]["code"] == "unsupported_format"

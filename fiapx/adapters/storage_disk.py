@@ -49,10 +49,6 @@ class DiskStorage:
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         return _chunks(self.open(key), start, end)
 
-    def size(self, key: str) -> int:
-        with self.open(key) as file:
-            return os.fstat(file.fileno()).st_size
-
     def delete(self, key: str) -> None:
         path = self._path(key)
         with suppress(FileNotFoundError, NotADirectoryError):

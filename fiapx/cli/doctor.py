@@ -16,9 +16,8 @@ import typer
 import fiapx
 from fiapx.cli import options as flags
 from fiapx.cli.terminal import Terminal
-from fiapx.cli.text import size
 from fiapx.core.errors import Exit, FiapxError
-from fiapx.core.text import visible
+from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.settings import Settings

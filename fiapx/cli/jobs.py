@@ -12,10 +12,10 @@ import typer
 from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
 from fiapx.cli.session import at, session
-from fiapx.cli.text import plural, size
+from fiapx.cli.text import plural
 from fiapx.cli.waiting import announce, describe, wait_for
 from fiapx.core.errors import Exit, NotFound
-from fiapx.core.text import visible
+from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.cli.api import Api

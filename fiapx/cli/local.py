@@ -17,9 +17,9 @@ from fiapx.cli.inputs import VideoFile
 from fiapx.cli.outputs import STDOUT, PartFile, PipeOutput, check_free, sinks_for
 from fiapx.cli.signals import cancel_on_signals
 from fiapx.cli.terminal import Terminal
-from fiapx.cli.text import plural, size
+from fiapx.cli.text import plural
 from fiapx.core.errors import Cancelled, UsageError
-from fiapx.core.text import visible
+from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.media.model import Output, Result

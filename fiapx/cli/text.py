@@ -1,4 +1,4 @@
-"""Words for people: sizes and times; and file names out of names that somebody else chose."""
+"""Words for people: counts and times; and file names out of names that somebody else chose."""
 
 from __future__ import annotations
 
@@ -18,16 +18,6 @@ def safe_stem(name: str) -> str:
     kept = "".join(char for char in base if visible(char) == char and char not in '<>:"|?*')
     stem = PurePosixPath(kept).stem.strip(" .")
     return stem.encode()[:_MAX_NAME].decode(errors="ignore")
-
-
-def size(count: int) -> str:
-    """Bytes in decimal units: ``999 B``, ``1.3 MB``."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.95:
-            break
-        value, unit = value / 1000, larger
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def plural(count: int, noun: str) -> str:

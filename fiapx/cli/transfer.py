@@ -13,10 +13,10 @@ from fiapx.cli.batch import Batch
 from fiapx.cli.outputs import STDOUT, PipeOutput, check_free, sinks_for
 from fiapx.cli.session import at, session
 from fiapx.cli.terminal import Terminal
-from fiapx.cli.text import plural, safe_stem, size
+from fiapx.cli.text import plural, safe_stem
 from fiapx.cli.waiting import describe, wait_for
 from fiapx.core.errors import JobNotFinished
-from fiapx.core.text import visible
+from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.cli.api import Api

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fiapx.cli.terminal import Advance, Terminal
-from fiapx.cli.text import duration, plural, size
-from fiapx.core.text import visible
+from fiapx.cli.text import duration, plural
+from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.cli.api import Api

@@ -47,10 +47,6 @@ class Storage(Protocol):
         """The bytes ``[start, end)`` in chunks of bounded size. Raises NotFound before the first chunk."""
         ...
 
-    def size(self, key: str) -> int:
-        """Bytes of the object. Raises NotFound."""
-        ...
-
     def delete(self, key: str) -> None:
         """Delete; deleting what is not there is not an error."""
         ...

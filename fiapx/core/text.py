@@ -1,4 +1,4 @@
-"""Text of unknown origin, made safe to show."""
+"""Text for people: sizes, and what is of unknown origin made safe to show."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def visible(text: str, *, keep: str = "") -> str:
     return "".join(
         char if char in keep or unicodedata.category(char) not in _HIDDEN else _escape(char) for char in text
     )
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: ``999 B``, ``1.3 MB``."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _escape(char: str) -> str:

@@ -13,7 +13,7 @@ from email_validator import EmailNotValidError, validate_email
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fiapx.core.errors import MailRejected
-from fiapx.core.text import visible
+from fiapx.core.text import size, visible
 
 
 class Renderer:
@@ -62,7 +62,7 @@ def _context(data: Mapping[str, Any], url: str) -> dict[str, Any]:
         "job_id": visible(str(data.get("job_id", ""))),
         "video_name": visible(str(data.get("video_name") or "video")),
         "frames": int(data.get("frames") or 0),
-        "size": _size(int(data.get("size") or 0)),
+        "size": size(int(data.get("size") or 0)),
         "warnings": [visible(str(warning.get("message", ""))) for warning in data.get("warnings") or []],
         "error_code": visible(str(data.get("error_code") or "internal")),
         "error_message": visible(str(data.get("error_message") or "The job failed.")),
@@ -76,12 +76,3 @@ def _address(recipient: str) -> Address:
     except EmailNotValidError as error:
         raise MailRejected(f"The address is not valid: {visible(str(error))}") from None
     return Address(username=valid.local_part, domain=valid.ascii_domain)
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -11,7 +11,8 @@ import pytest
 import fiapx
 from fiapx.cli import main
 from fiapx.cli.terminal import Terminal
-from fiapx.cli.text import duration, plural, safe_stem, size
+from fiapx.cli.text import duration, plural, safe_stem
+from fiapx.core.text import size
 from tests.unit.cli_support import Screen, run
 
 FIAPX = [str(Path(sys.executable).with_name("fiapx"))]

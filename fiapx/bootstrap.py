@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
+import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.cache import MemoryCache
@@ -45,6 +47,8 @@ from fiapx.server.relay import Relay
 from fiapx.settings import Settings
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
+
+log = structlog.get_logger(__name__)
 
 _CACHE_BYTES = 64 * 1024**2
 _LITTLE_SPACE = 64 * 1024**2
@@ -192,10 +196,16 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
 
 
 def _recover(leases: Leases, maintenance: Maintenance) -> None:
-    """This process is alone with its data: whatever was running or half written ended with the process before."""
-    while leases.reap(everything=True):
-        continue
-    maintenance.sweep(age=0)
+    """This process is alone with its data: whatever was running or half written ended with the process before.
+
+    Where that cannot be recorded, such as on a full disk, it serves all the same: leases run out, sweepers come again.
+    """
+    try:
+        while leases.reap(everything=True):
+            continue
+        maintenance.sweep(age=0)
+    except OperationalError as error:
+        log.warning("recovery_postponed", error=str(error.orig))
 
 
 def _auth(settings: Settings, engine: Engine) -> AuthService:

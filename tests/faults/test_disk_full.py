@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.kit import Account, Server, get
+from tests.media.clips import X264, Clip, ffmpeg
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More frames than any test waits for."""
+    folder = tmp_path_factory.mktemp("clips")
+    path = folder / "long.mp4"
+    short = Clip("short.mp4", X264, frames=600).make(folder)
+    ffmpeg("-stream_loop", "9", "-i", str(short), "-c", "copy", str(path))
+    return path
 
 
 @pytest.fixture
@@ -26,6 +38,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield home
     finally:
         subprocess.run(["umount", str(home)], check=True)
+
+
+def fill(filler: Path) -> None:
+    """Take what is left of the disk."""
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def _send(account: Account, size: int) -> int:
@@ -53,19 +72,30 @@ def test_a_full_database_is_told_and_survives(small_disk: Path, tmp_path: Path) 
         ana = server.account()
         assert _send(ana, 1000) == 201
         video = ana.get("/videos")["items"][0]["id"]
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        fill(filler)
         codes = {ana.request("POST", "/jobs", json={"video_id": video}).status_code for _ in range(20)}
         assert codes <= {201, 507}
         assert 507 in codes
         assert ana.get("/videos")["items"][0]["id"] == video
         server.kill()
-        filler.unlink()
         server.start()
+        assert ana.get("/videos")["items"][0]["id"] == video
+        filler.unlink()
         again = ana.request("POST", "/jobs", json={"video_id": video})
         assert again.status_code == 201
         assert ana.ended(again.json()["id"])["error"]["code"] == "unsupported_format"
+
+
+def test_a_server_killed_at_work_starts_on_a_full_disk(small_disk: Path, tmp_path: Path, long: Path) -> None:
+    filler = small_disk / "filler"
+    with Server(tmp_path, FIAPX_LEASE="4", FIAPX_HEARTBEAT="1", FIAPX_REAPER_INTERVAL="0.5") as server:
+        ana = server.account()
+        job_id = ana.upload(long, fps=25)
+        ana.reach(job_id)
+        server.kill()
+        fill(filler)
+        server.start()
+        assert ana.job(job_id)["state"] == "running"
+        assert server.logged("recovery_postponed")
+        filler.unlink()
+        ana.reach(job_id, attempt=2)

@@ -151,9 +151,12 @@ class Api:
         if not response.content:
             return None
         try:
-            return response.json()
-        except ValueError:
+            answer = response.json()
+        except (ValueError, RecursionError):
             raise FiapxError("the server's answer is not JSON; is it a fiapx?") from None
+        if not isinstance(answer, dict):
+            raise FiapxError("the server's answer is no JSON object; is it a fiapx?")
+        return answer
 
     # --- tokens -------------------------------------------------------------------------------
 

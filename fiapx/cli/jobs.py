@@ -196,7 +196,7 @@ def _items(api: Api, path: str, page_size: int, query: dict[str, str | None]) ->
     while True:
         page = api.get(path, **given)
         yield from page["items"]
-        if not page.get("next_cursor"):
+        if not page["items"] or not page.get("next_cursor"):
             return
         given["cursor"] = page["next_cursor"]
 

@@ -266,6 +266,18 @@ def test_strange_answers(fake: Fake, env: dict[str, str], answer: Response, code
     assert (ran.code, ran.json["error"]["code"]) == (exit_code, code)
 
 
+@pytest.mark.parametrize("body", ["[]", "null", '"text"', "[" * 100_000], ids=["list", "null", "text", "deep"])
+def test_answers_of_another_shape_are_the_servers_fault(fake: Fake, env: dict[str, str], body: str) -> None:
+    fake.failing = [Response(body)]
+    assert run("jobs", "--json", env=env).json["error"]["message"].endswith("is it a fiapx?")
+
+
+def test_pages_that_hold_nothing_end_the_list(fake: Fake, env: dict[str, str]) -> None:
+    fake.failing = [Response('{"items": [], "next_cursor": "again"}')] * 3
+    assert run("jobs", "--all", env=env).code == 0
+    assert fake.requests == ["GET /jobs"]
+
+
 def test_retries_write_nothing(fake: Fake, env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     fake.failing = [Response("", 503)]
     ran = run("whoami", "--json", env=env)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import structlog
 from fastapi import FastAPI
@@ -24,13 +24,14 @@ from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.errors import NoSpace, Unavailable, UsageError
 from fiapx.core.events import USER_DELETED
-from fiapx.core.ports import Mailer
+from fiapx.core.ports import Cache, Mailer, Storage
 from fiapx.media.model import Limits
 from fiapx.notify.notifier import EVENTS, Notifier
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
+from fiapx.server.background import Background
 from fiapx.server.gateway.app import create_gateway
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.api.app import create_processing_app
@@ -54,37 +55,6 @@ _CACHE_BYTES = 64 * 1024**2
 _LITTLE_SPACE = 64 * 1024**2
 _RESERVE = 16 * 1024**2
 _ELSEWHERE = "Choose another --data."
-
-
-class Background:
-    """Threads that run until they are told to stop."""
-
-    def __init__(self) -> None:
-        self.stopping = Event()
-        self._wakes: list[Event] = []
-        self._threads: dict[str, Thread] = {}
-
-    def add(self, name: str, run: Callable[[Event], None], wake: Event | None = None) -> Callable[[], None]:
-        """Register a thread. `wake` makes it look at `stopping` at once. Returns its health check."""
-        thread = self._threads[name] = Thread(target=run, args=(self.stopping,), name=name, daemon=True)
-        self._wakes += [wake] if wake else []
-
-        def check() -> None:
-            if not thread.is_alive():
-                raise Unavailable(f"{name} does not run.")
-
-        return check
-
-    def start(self) -> None:
-        for thread in self._threads.values():
-            thread.start()
-
-    def stop(self, timeout: float = 10) -> None:
-        self.stopping.set()
-        for wake in self._wakes:
-            wake.set()
-        for thread in self._threads.values():
-            thread.join(timeout)
 
 
 @dataclass(frozen=True)
@@ -128,17 +98,81 @@ def _make(home: Path) -> None:
 
 def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:
     draining, wake, auth_wake = Event(), Event(), Event()
-    registry, background = _registry(), Background()
-    storage, cache, bus = _storage(settings.home), MemoryCache(_CACHE_BYTES), MemoryBus()
-
+    registry, background, bus = _registry(), Background(), MemoryBus()
+    storage, cache = _storage(settings.home), MemoryCache(_CACHE_BYTES)
     auth = _auth(settings, engines["auth"])
     verifier = Verifier(auth.jwks, auth)
+    processing = _processing(settings, engines["processing"], storage, cache, registry, wake)
+    notifier = Notifier(
+        engines["notify"], _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from
+    )
+    bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
+    bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
+    bus.subscribe("notify", EVENTS, notifier.handle)
+    workshop = Workshop(processing.leases, storage, cache, _limits(settings), settings.heartbeat, settings.ffmpeg)
+    worker = Worker(workshop, bus, concurrency=settings.concurrency)
+    relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)
+    checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {
+        "storage": _has_space(settings.home),
+        "worker": _works(worker),
+        "relay": background.add("relay", relays[0].run, wake),
+        "auth-relay": background.add("auth-relay", relays[1].run, auth_wake),
+        "maintenance": background.add("maintenance", processing.maintenance.run),
+        "notify": background.add("notify", notifier.run),
+    }
+    gateway = create_gateway(
+        mounts={
+            "/api/v1": processing.app(settings, verifier, draining),
+            "/api/v1/auth": create_auth_app(auth, verifier),
+        },
+        checks=checks,
+        registry=registry,
+        draining=draining,
+        body_timeout=settings.body_timeout,
+    )
+    _recover(processing.leases, processing.maintenance)
+    background.start()
+    worker.start()
+    try:
+        yield EmbeddedServer(gateway, worker, draining)
+    finally:
+        worker.stop(0)
+        background.stop()
+        for relay in relays:
+            relay.drain()
+        bus.close()
 
-    transitions = Transitions(engines["processing"], wake)
-    store, reads = Store(transitions), Reads(engines["processing"])
+
+@dataclass(frozen=True)
+class _Processing:
+    """The parts of the processing service."""
+
+    store: Store
+    leases: Leases
+    metrics: ProcessingMetrics
+    commands: Commands
+    queries: Queries
+    maintenance: Maintenance
+    storage: Storage
+
+    def app(self, settings: Settings, verifier: Verifier, draining: Event) -> FastAPI:
+        return create_processing_app(
+            self.commands,
+            self.queries,
+            self.storage,
+            verifier,
+            max_upload_bytes=settings.max_upload_bytes,
+            draining=draining,
+        )
+
+
+def _processing(
+    settings: Settings, engine: Engine, storage: Storage, cache: Cache, registry: CollectorRegistry, wake: Event
+) -> _Processing:
+    transitions = Transitions(engine, wake)
+    store, reads = Store(transitions), Reads(engine)
     leases = Leases(transitions, lease=settings.lease)
     metrics = ProcessingMetrics(registry, reads)
-    commands = Commands(store, storage, on_upload=metrics.uploaded)
     maintenance = Maintenance(
         store,
         leases,
@@ -147,52 +181,8 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
         sweep_interval=settings.sweep_interval,
         sweep_age=settings.sweep_age,
     )
-    processing = create_processing_app(
-        commands,
-        Queries(reads, storage, cache),
-        storage,
-        verifier,
-        max_upload_bytes=settings.max_upload_bytes,
-        draining=draining,
-    )
-    notifier = Notifier(
-        engines["notify"], _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from
-    )
-    bus.subscribe("processing", {USER_DELETED}, commands.user_deleted)
-    bus.subscribe("metrics", TERMINAL_EVENTS, metrics.handle)
-    bus.subscribe("notify", EVENTS, notifier.handle)
-
-    workshop = Workshop(leases, storage, cache, _limits(settings), settings.heartbeat, settings.ffmpeg)
-    worker = Worker(workshop, bus, concurrency=settings.concurrency)
-
-    relay = Relay(store.outbox, bus, wake)
-    auth_relay = Relay(auth.outbox, bus, auth_wake)
-    checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {
-        "storage": _has_space(settings.home),
-        "worker": _works(worker),
-        "relay": background.add("relay", relay.run, wake),
-        "auth-relay": background.add("auth-relay", auth_relay.run, auth_wake),
-        "maintenance": background.add("maintenance", maintenance.run),
-        "notify": background.add("notify", notifier.run),
-    }
-    gateway = create_gateway(
-        mounts={"/api/v1": processing, "/api/v1/auth": create_auth_app(auth, verifier)},
-        checks=checks,
-        registry=registry,
-        draining=draining,
-        body_timeout=settings.body_timeout,
-    )
-    _recover(leases, maintenance)
-    background.start()
-    worker.start()
-    try:
-        yield EmbeddedServer(gateway, worker, draining)
-    finally:
-        worker.stop(0)
-        background.stop()
-        relay.drain()
-        auth_relay.drain()
-        bus.close()
+    commands = Commands(store, storage, on_upload=metrics.uploaded)
+    return _Processing(store, leases, metrics, commands, Queries(reads, storage, cache), maintenance, storage)
 
 
 def _recover(leases: Leases, maintenance: Maintenance) -> None:

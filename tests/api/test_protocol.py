@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 
-from fiapx.server.gateway.protocol import MAX_HEAD, BoundedHttp
+from fiapx.server.protocol import MAX_HEAD, BoundedHttp
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 

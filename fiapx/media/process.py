@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from fiapx.core.errors import Cancelled, DecoderFailed, FiapxError, LimitExceeded
+from fiapx.core.text import visible
 
 _POLL: Final = 0.1
 _TAIL: Final = 8192
+_SHOWN: Final = 200
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -99,7 +101,7 @@ class Supervised:
         if code == -signal.SIGXCPU or "MemoryError" in self._tail or "Cannot allocate memory" in self._tail:
             return LimitExceeded("The video needs more memory or processor time than is allowed.")
         reason = f"by signal {-code}" if code < 0 else f"with status {code}"
-        last = self._tail.strip().rsplit("\n", 1)[-1][:200]
+        last = visible(self._tail.strip().rsplit("\n", 1)[-1])[:_SHOWN]
         return DecoderFailed(f"The decoder ended {reason}{': ' + last if last else ''}.")
 
     def __enter__(self) -> Self:

@@ -15,6 +15,7 @@ from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
 from fiapx.cli.inputs import VideoFile
 from fiapx.cli.outputs import STDOUT, PartFile, PipeOutput, check_free, sinks_for
+from fiapx.cli.selection import extraction
 from fiapx.cli.signals import cancel_on_signals
 from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import plural
@@ -27,20 +28,15 @@ if TYPE_CHECKING:
     Work = Callable[[Path, Output, Event], Result]
 
 
+@extraction
 def extract(
     ctx: typer.Context,
     videos: flags.Videos,
     output: flags.Output = None,
-    fps: flags.Fps = None,
-    every: flags.Every = None,
-    start: flags.Start = None,
-    end: flags.End = None,
-    width: flags.Width = None,
-    format_: flags.Format = None,
-    quality: flags.Quality = None,
-    engine: flags.Engine = None,
     overwrite: flags.Overwrite = False,
     as_json: flags.AsJson = False,
+    *,
+    chosen: dict[str, Any],
 ) -> None:
     """Extract frames of videos into ZIPs on this machine.
 
@@ -50,17 +46,7 @@ def extract(
     """
     terminal: Terminal = ctx.obj
     terminal.json = as_json
-    work = _engine(
-        terminal,
-        fps=fps,
-        every=every,
-        start=start,
-        end=end,
-        width=width,
-        format=format_,
-        quality=quality,
-        engine=engine,
-    )
+    work = _engine(terminal, **chosen)
     videos = list(dict.fromkeys(videos))
     sinks = sinks_for({video: Path(video).stem for video in videos}, output, terminal)
     batch = Batch(terminal)

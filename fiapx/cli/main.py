@@ -16,6 +16,7 @@ import fiapx
 from fiapx.cli import account, jobs, local, run, transfer
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
+from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
 from fiapx.core.errors import Cancelled, Exit, FiapxError, UsageError
 
@@ -45,7 +46,7 @@ _PANELS = {
 }
 for _panel, _functions in _PANELS.items():
     for _function in _functions:
-        commands.command(rich_help_panel=_panel)(_function)
+        commands.command(cls=LenientCommand, rich_help_panel=_panel)(_function)
 
 
 def _version(wanted: bool) -> None:

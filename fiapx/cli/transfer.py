@@ -11,6 +11,7 @@ import typer
 from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
 from fiapx.cli.outputs import STDOUT, PipeOutput, check_free, sinks_for
+from fiapx.cli.selection import extraction
 from fiapx.cli.session import at, session
 from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import plural, safe_stem
@@ -23,23 +24,18 @@ if TYPE_CHECKING:
     from fiapx.core.options import ExtractOptions
 
 
+@extraction
 def upload(
     ctx: typer.Context,
     videos: flags.Videos,
     wait: flags.Wait = False,
     timeout: flags.Timeout = None,
     output: flags.Output = None,
-    fps: flags.Fps = None,
-    every: flags.Every = None,
-    start: flags.Start = None,
-    end: flags.End = None,
-    width: flags.Width = None,
-    format_: flags.Format = None,
-    quality: flags.Quality = None,
-    engine: flags.Engine = None,
     overwrite: flags.Overwrite = False,
     server: flags.Server = None,
     as_json: flags.AsJson = False,
+    *,
+    chosen: dict[str, Any],
 ) -> None:
     """Upload videos; the server makes a job of each.
 
@@ -49,9 +45,7 @@ def upload(
     """
     from fiapx.core.options import extract_options
 
-    options = extract_options(
-        fps=fps, every=every, start=start, end=end, width=width, format=format_, quality=quality, engine=engine
-    )
+    options = extract_options(**chosen)
     videos = list(dict.fromkeys(videos))
     with session(ctx, server, as_json) as (terminal, api):
         sinks = sinks_for({video: Path(video).stem for video in videos}, output, terminal) if output else {}

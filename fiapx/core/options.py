@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fiapx.core.errors import InvalidOptions
+from fiapx.core.quantities import Interval, Positions, Rate, Time
 
-_UNITS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "min": Fraction(60), "h": Fraction(3600)}
-_UNIT_TIME = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|min|s|m|h))+")
-_CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
-_PLAIN = re.compile(r"\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?)?")
-_MAX_TEXT = 64
+SCENE_THRESHOLD: Final = 10.0
+SIMILAR_THRESHOLD: Final = 1.0
 
-
-def parse_number(value: Any) -> Fraction:
-    """An exact, non-negative number from ``2``, ``0.5``, ``"30000/1001"``. Raises ValueError."""
-    text = str(value).strip()
-    if isinstance(value, bool) or len(text) > _MAX_TEXT or not _PLAIN.fullmatch(text):
-        raise ValueError(f"{text[:_MAX_TEXT]!r} is not a number such as 2, 0.5 or 30000/1001")
-    numerator, _, denominator = text.partition("/")
-    if denominator and not Fraction(denominator):
-        raise ValueError(f"{text!r} divides by zero")
-    return Fraction(numerator) / Fraction(denominator or 1)
-
-
-def parse_time(value: Any) -> Fraction:
-    """Seconds, exactly, from ``90``, ``"1.5"``, ``"2s"``, ``"1m30s"``, ``"250ms"``, ``"1:30"`` or ``"01:02:03.5"``.
-
-    Raises ValueError.
-    """
-    text = str(value).strip().lower()
-    if not isinstance(value, bool) and len(text) <= _MAX_TEXT:
-        if _PLAIN.fullmatch(text):
-            return parse_number(text)
-        if _UNIT_TIME.fullmatch(text):
-            parts = re.findall(r"(\d+(?:\.\d+)?)(ms|min|s|m|h)", text)
-            return sum((Fraction(number) * _UNITS[unit] for number, unit in parts), Fraction())
-        if clock := _CLOCK_TIME.fullmatch(text):
-            hours, minutes, seconds = clock.groups()
-            return Fraction(hours or 0) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
-    raise ValueError(f"{text[:_MAX_TEXT]!r} is not a time such as 90, 2s, 1m30s or 01:02:03.5")
-
-
-def _positive(number: Fraction) -> Fraction:
-    if number <= 0:
-        raise ValueError("must be greater than zero")
-    return number
-
-
-_as_text = PlainSerializer(str, return_type=str)
-Rate = Annotated[
-    Fraction,
-    BeforeValidator(lambda value: _positive(parse_number(value))),
-    _as_text,
-    WithJsonSchema({"type": "string", "examples": ["1", "0.5", "30000/1001"]}),
-]
-Interval = Annotated[
-    Fraction,
-    BeforeValidator(lambda value: _positive(parse_time(value))),
-    _as_text,
-    WithJsonSchema({"type": "string", "examples": ["2s", "1m30s"]}),
-]
-Time = Annotated[
-    Fraction,
-    BeforeValidator(parse_time),
-    _as_text,
-    WithJsonSchema({"type": "string", "examples": ["90", "1m30s", "01:02:03.5"]}),
-]
-
-ImageFormat = Literal["jpg", "png"]
+ImageFormat = Literal["jpg", "png", "webp"]
 Engine = Literal["auto", "fast", "ffmpeg"]
+Deinterlace = Literal["off", "auto", "on"]
+Hdr = Literal["tonemap", "keep"]
+
+
+def _threshold(default: float) -> BeforeValidator:
+    """A threshold may be switched on by ``true``, with its default."""
+    words: dict[Any, float | None] = {True: default, "true": default, False: None, "false": None}
+    return BeforeValidator(lambda value: words.get(value, value) if isinstance(value, bool | str) else value)
 
 
 class ExtractOptions(BaseModel):
@@ -92,19 +32,42 @@ class ExtractOptions(BaseModel):
 
     fps: Rate | None = Field(None, description="Frames a second; fractions such as 1/2 or 30000/1001 are exact.")
     every: Interval | None = Field(None, description="Time between frames, instead of fps.")
+    step: int | None = Field(None, ge=1, description="Every Nth frame, counted from the first of the range.")
+    count: int | None = Field(None, ge=1, description="So many frames, evenly spread over the range.")
+    at: Positions | None = Field(None, description="The frames shown at these times or percentages of the range.")
+    keyframes: bool = Field(False, description="The frames at which decoding can start.")
+    scenes: Annotated[float | None, _threshold(SCENE_THRESHOLD)] = Field(
+        None, gt=0, le=100, description="The first frame of each scene; true, or a threshold from 0 to 100 (10)."
+    )
     start: Time | None = Field(None, description="First wanted time, counted from the container's start.")
     end: Time | None = Field(None, description="Wanted times end before this one.")
-    width: int | None = Field(None, ge=16, le=16384, description="Scale down to this many pixels; never up.")
+    max_frames: int | None = Field(None, ge=1, description="Of more frames than these, so many evenly spread ones.")
+    drop_black: bool = Field(False, description="Leave out black frames.")
+    drop_blurred: bool = Field(False, description="Leave out blurred frames.")
+    drop_similar: Annotated[float | None, _threshold(SIMILAR_THRESHOLD)] = Field(
+        None, gt=0, le=100, description="Leave out frames that differ by less from the last one kept; percent (1)."
+    )
+    width: int | None = Field(None, ge=16, le=16384, description="Fit into this many pixels across.")
+    height: int | None = Field(None, ge=16, le=16384, description="Fit into this many pixels down.")
+    upscale: bool = Field(False, description="Let width and height make pictures larger too.")
     format: ImageFormat = "jpg"
-    quality: int = Field(90, ge=1, le=100, description="JPEG quality.")
+    quality: int = Field(90, ge=1, le=100, description="JPEG and WebP quality.")
+    deinterlace: Deinterlace = Field("off", description="auto mends the frames that are marked as interlaced.")
+    hdr: Hdr = Field("tonemap", description="keep gives 16-bit PNGs of PQ and HLG video.")
+    sheet: bool = Field(False, description="Add contact sheets, and WebVTT that points into them.")
     engine: Engine = Field("auto", description="fast decodes in-process, ffmpeg runs FFmpeg's CLI; same pixels.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.fps is not None and self.every is not None:
-            raise ValueError("give fps or every, not both")
+        ways = ("fps", "every", "step", "count", "at", "keyframes", "scenes")
+        if len(given := [way for way in ways if getattr(self, way)]) > 1:
+            raise ValueError(f"{' and '.join(given)} are different ways to choose: give one")
         if self.end is not None and self.end <= (self.start or 0):
             raise ValueError("end must lie after start")
+        if self.upscale and self.width is None and self.height is None:
+            raise ValueError("upscale needs width or height")
+        if self.hdr == "keep" and self.format != "png":
+            raise ValueError("hdr keep needs format png")
         return self
 
     @property
@@ -113,6 +76,11 @@ class ExtractOptions(BaseModel):
         if self.every is not None:
             return 1 / self.every
         return self.fps if self.fps is not None else Fraction(1)
+
+    @property
+    def cleans(self) -> bool:
+        """Whether frames may be dropped for what they show."""
+        return self.drop_black or self.drop_blurred or self.drop_similar is not None
 
 
 def extract_options(**values: Any) -> ExtractOptions:

@@ -65,9 +65,8 @@ def _send_frames(out: BinaryIO, decoder: VideoDecoder, run: Run, options: Extrac
     """Send the run's frames in order of pts. One that came out late, after a second try, is waited for."""
     waiting = list(run.wanted)
     held: dict[int, EncodedFrame] = {}
-    for pts, pixels in decoder.frames(run):
-        height, width, _ = pixels.shape
-        held[pts] = EncodedFrame(pts, width, height, encode(pixels, options.format, options.quality))
+    for pts, picture in decoder.frames(run):
+        held[pts] = EncodedFrame(pts, picture.width, picture.height, encode(picture, options))
         while waiting and waiting[0] in held:
             _send(out, held.pop(waiting.pop(0)))
     for pts in sorted(held):

@@ -12,12 +12,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, Final, cast
 
 import av
-import numpy as np
-from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
@@ -25,11 +22,13 @@ from av.video.stream import VideoStream
 from fiapx.core.errors import CorruptMedia
 from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
-from fiapx.media.encode import Pixels
 from fiapx.media.formats import DECODER_OPTIONS
+from fiapx.media.graph import Renderer
 from fiapx.media.index import build_index
 from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo
+from fiapx.media.picture import Picture
 from fiapx.media.probe import describe, open_video
+from fiapx.media.render import rendering
 
 _EARLIER: Final = (0, 1, 4)
 """How many keyframes earlier than planned to start, one try after the other, while a frame has not come out."""
@@ -58,12 +57,12 @@ class VideoDecoder:
         filters.check_pixels(*filters.picture_size(self.info, options), max_pixels)
         self._open()
         self._disposable = _has_disposable_pictures(self._stream)
-        self._convert = _Converter(self.info, options)
+        self._render = Renderer(rendering(self.info, options))
         self._whole: Iterator[VideoFrame] | None = None
         self._ahead: VideoFrame | None = None
 
-    def frames(self, run: Run) -> Iterator[tuple[int, Pixels]]:
-        """(pts, RGB pixels) of the run's wanted frames. What cannot be decoded is left out."""
+    def frames(self, run: Run) -> Iterator[tuple[int, Picture]]:
+        """(pts, picture) of the run's wanted frames. What cannot be decoded is left out."""
         missing = set(run.wanted)
         position = bisect_left(self._starts, run.first)
         for earlier in _EARLIER:
@@ -73,7 +72,7 @@ class VideoDecoder:
         if missing and self._whole is not None:
             yield from self._decode_on(missing)
 
-    def _decode(self, first: int, last: int, missing: set[int], *, exact: bool) -> Iterator[tuple[int, Pixels]]:
+    def _decode(self, first: int, last: int, missing: set[int], *, exact: bool) -> Iterator[tuple[int, Picture]]:
         """Decode from a keyframe. Where it turns out to be none, give nothing and turn to decoding the whole video."""
         wanted, start, proven = frozenset(missing), self.index.pts[first], first == 0
         for frame in self._fed(first, last, None if exact else wanted | {start}):
@@ -85,10 +84,10 @@ class VideoDecoder:
             proven = True
             if frame.pts in missing:
                 missing.remove(frame.pts)
-                yield frame.pts, self._convert(frame)
+                yield frame.pts, self._render(frame)
         self._stream.codec_context.flush_buffers()
 
-    def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, Pixels]]:
+    def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, Picture]]:
         """Go on decoding the whole video until the missing frames have come out, or one after them has."""
         last = max(missing)
         while (frame := self._ahead or next(cast("Any", self._whole), None)) is not None:
@@ -97,7 +96,7 @@ class VideoDecoder:
                 return
             if frame.pts in missing:
                 missing.remove(frame.pts)
-                yield frame.pts, self._convert(frame)
+                yield frame.pts, self._render(frame)
 
     def _fed(self, first: int, last: int, wanted: frozenset[int] | None) -> Iterator[VideoFrame]:
         """The frames that come out of packets `first` to `last`; given `wanted`, not others that nothing refers to."""
@@ -166,38 +165,3 @@ def _beginning_with(first: int | None, index: Index) -> Index:
     if first is None or not index.reliable:
         return index
     return replace(index, pts=array("q", (pts if pts >= first else NOT_SHOWN for pts in index.pts)))
-
-
-class _Converter:
-    """Frames to RGB through libavfilter: PyAV's own conversion differs from FFmpeg's by up to 115 of 255."""
-
-    def __init__(self, info: VideoInfo, options: ExtractOptions) -> None:
-        self._chain = filters.chain(info, options)
-        self._time_base = info.time_base
-        self._shape: tuple[object, ...] = ()
-        self._graph = Graph()
-
-    def __call__(self, frame: VideoFrame) -> Pixels:
-        shape = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        if shape != self._shape:
-            self._shape, self._graph = shape, self._build(frame)
-        self._graph.push(frame)
-        picture = self._graph.pull()
-        assert isinstance(picture, VideoFrame)
-        plane = picture.planes[0]
-        rows = np.frombuffer(memoryview(cast("Any", plane)), np.uint8).reshape(picture.height, plane.line_size)
-        return rows[:, : picture.width * 3].reshape(picture.height, picture.width, 3)
-
-    def _build(self, frame: VideoFrame) -> Graph:
-        graph = Graph()
-        graph.threads = 1
-        node = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=self._time_base or Fraction(1)
-        )
-        for name, arguments in self._chain:
-            following = graph.add(name, **arguments)
-            node.link_to(following)
-            node = following
-        node.link_to(graph.add("buffersink"))
-        graph.configure()
-        return graph

@@ -9,24 +9,18 @@ from typing import Final
 import numpy as np
 import simplejpeg
 from isal import isal_zlib
-from numpy.typing import NDArray
 
-from fiapx.core.options import ImageFormat
-
-Pixels = NDArray[np.uint8]
+from fiapx.core.options import ExtractOptions
+from fiapx.media.picture import Picture, Pixels
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
 
 
-def unpack(data: bytes, width: int, height: int) -> Pixels:
-    """Packed RGB as an array of shape (height, width, 3)."""
-    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
-
-
-def encode(pixels: Pixels, image_format: ImageFormat, quality: int) -> bytes:
-    """An image file from pixels of shape (height, width, 3), RGB."""
-    return png(pixels) if image_format == "png" else jpeg(pixels, quality)
+def encode(picture: Picture, options: ExtractOptions) -> bytes:
+    """An image file."""
+    pixels = picture.planes[0].astype(np.uint8, copy=False)
+    return png(pixels) if options.format == "png" else jpeg(pixels, options.quality)
 
 
 def jpeg(pixels: Pixels, quality: int) -> bytes:

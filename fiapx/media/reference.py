@@ -22,7 +22,6 @@ import ffmpeg
 
 from fiapx.core.errors import CorruptMedia, DecoderFailed
 from fiapx.core.options import ExtractOptions
-from fiapx.media import filters
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
@@ -81,22 +80,21 @@ class Reference:
 
     def frames(self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int]) -> Iterator[EncodedFrame]:
         """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""
-        from fiapx.media.encode import encode, unpack
+        from fiapx.media.encode import encode
+        from fiapx.media.render import rendering
 
         graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
-        for name, arguments in filters.chain(info, options):
+        how = rendering(info, options)
+        for name, arguments in how.filters:
             graph = graph.filter(name, **arguments)
-        width, height = filters.picture_size(info, options)
-        size = width * height * 3
-        output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
+        output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt=how.pixel_format, fps_mode="passthrough")
         held: list[tuple[int, int, EncodedFrame]] = []
         with self._run(output) as (child, times):
             for number in itertools.count():
-                if len(data := child.stdout.read(size)) < size:
+                if len(data := child.stdout.read(how.frame_bytes)) < how.frame_bytes:
                     break
                 pts, _ = times.next()
-                pixels = unpack(data, width, height)
-                frame = EncodedFrame(pts, width, height, encode(pixels, options.format, options.quality))
+                frame = EncodedFrame(pts, how.width, how.height, encode(how.from_bytes(data), options))
                 heapq.heappush(held, (pts, number, frame))
                 if len(held) > _REORDERED:
                     yield heapq.heappop(held)[-1]

@@ -1,0 +1,43 @@
+"""Frames to pictures through libavfilter: PyAV's own conversion differs from FFmpeg's by up to 115 of 255."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from fiapx.media.picture import Picture
+from fiapx.media.render import Rendering
+
+
+class Renderer:
+    """Renders the frames of one video, one by one. Runs in the decoder child."""
+
+    def __init__(self, rendering: Rendering) -> None:
+        self._rendering = rendering
+        self._shape: tuple[object, ...] = ()
+        self._graph = Graph()
+
+    def __call__(self, frame: VideoFrame) -> Picture:
+        shape = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if shape != self._shape:
+            self._shape, self._graph = shape, self._build(frame)
+        self._graph.push(frame)
+        picture = self._graph.pull()
+        assert isinstance(picture, VideoFrame)
+        return self._rendering.from_frame(picture)
+
+    def _build(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        graph.threads = 1
+        node = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+        )
+        for name, arguments in self._rendering.filters:
+            following = graph.add(name, **arguments)
+            node.link_to(following)
+            node = following
+        node.link_to(graph.add("buffersink"))
+        graph.configure()
+        return graph

@@ -1,0 +1,84 @@
+"""A rendered picture, before it is encoded: its pixels, and the measures that are taken of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Layout = Literal["rgb", "rgba", "rgb48", "yuv420"]
+
+_LUMA: Final = np.array((19595, 38470, 7471), np.uint32)
+"""BT.601's weights of red, green and blue, in 65536ths (ITU-T T.871, JFIF)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture. `planes` by layout:
+
+    - ``rgb``: (height, width, 3) uint8; ``rgba``: (height, width, 4) uint8, alpha not multiplied in;
+      ``rgb48``: (height, width, 3) uint16
+    - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2, rounded up), uint8, in BT.601 and full
+      range with chroma between the pixels: what a JPEG file holds (ITU-T T.871)
+    """
+
+    layout: Layout
+    planes: tuple[Plane, ...]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.planes[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.planes[0].shape[0])
+
+    def luma(self) -> Pixels:
+        """Brightness by BT.601, of shape (height, width)."""
+        if self.layout == "yuv420":
+            return self.planes[0].astype(np.uint8, copy=False)
+        weighted = (self._rgb() @ _LUMA + 32768) >> 16
+        return weighted.astype(np.uint8)
+
+    def small(self, width: int, height: int) -> Pixels:
+        """RGB of shape (height, width, 3): the mean of each block of pixels."""
+        if self.layout != "yuv420":
+            return _means(self._rgb(), width, height).round().astype(np.uint8)
+        luma, blue, red = (_means(plane, width, height) for plane in self.planes)
+        blue, red = blue - 128, red - 128
+        rgb = np.stack((luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue), axis=-1)
+        return rgb.round().clip(0, 255).astype(np.uint8)
+
+    def _rgb(self) -> Pixels:
+        """Packed RGB, over black where there is alpha."""
+        pixels = self.planes[0]
+        if self.layout == "rgb48":
+            return (pixels >> 8).astype(np.uint8)
+        if self.layout == "rgba":
+            return over_black(pixels)
+        return pixels.astype(np.uint8, copy=False)
+
+
+def over_black(rgba: Plane) -> Pixels:
+    """RGB of shape (height, width, 3) from RGBA, rounded to the nearest."""
+    return ((rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def _means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
+    """Means over `height` by `width` blocks, whose borders lie at the nearest whole pixels."""
+    rows = np.arange(height) * plane.shape[0] // height
+    columns = np.arange(width) * plane.shape[1] // width
+    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0, dtype=np.uint32), columns, axis=1)
+    counts = np.outer(_lengths(rows, plane.shape[0]), _lengths(columns, plane.shape[1]))
+    return sums / counts.reshape(counts.shape + (1,) * (plane.ndim - 2))
+
+
+def _lengths(starts: NDArray[np.int64], end: int) -> NDArray[np.int64]:
+    """Of the blocks that begin at `starts`; 1 where two begin at the same place, as reduceat has it."""
+    return np.maximum(np.diff(starts, append=end), 1)

@@ -22,9 +22,11 @@ from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from fiapx.adapters.lockfile import sole_owner
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.adapters.storage_disk import DiskStorage
-from fiapx.core.errors import NoSpace, Unavailable, UsageError
+from fiapx.core.errors import FFmpegMissing, NoSpace, Unavailable, UsageError
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Cache, Mailer, Storage
+from fiapx.media.ffmpeg import find_ffmpeg
+from fiapx.media.fingerprint import fingerprint
 from fiapx.media.model import Limits
 from fiapx.notify.notifier import EVENTS, Notifier
 from fiapx.server.auth.api import create_auth_app
@@ -169,7 +171,7 @@ class _Processing:
 def _processing(
     settings: Settings, engine: Engine, storage: Storage, cache: Cache, registry: CollectorRegistry, wake: Event
 ) -> _Processing:
-    transitions = Transitions(engine, wake)
+    transitions = Transitions(engine, wake, _fingerprint(settings))
     store, reads = Store(transitions), Reads(engine)
     leases = Leases(transitions, lease=settings.lease)
     metrics = ProcessingMetrics(registry, reads)
@@ -183,6 +185,14 @@ def _processing(
     )
     commands = Commands(store, storage, on_upload=metrics.uploaded)
     return _Processing(store, leases, metrics, commands, Queries(reads, storage, cache), maintenance, storage)
+
+
+def _fingerprint(settings: Settings) -> str:
+    """The engine's, with the FFmpeg that it would take to help; a server without one extracts all the same."""
+    try:
+        return fingerprint(find_ffmpeg(settings.ffmpeg).version)
+    except FFmpegMissing:
+        return fingerprint()
 
 
 def _recover(leases: Leases, maintenance: Maintenance) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import socket
 import threading
@@ -84,13 +85,14 @@ class Processing:
 
     def __init__(self, root: Path, *, lease: float = 30, max_upload_bytes: int = 4 * KILO * KILO) -> None:
         self.root = root / "storage"
+        self._numbers = itertools.count()
         self.engine = open_database(sqlite_url(root / "processing.db"))
         migrate(self.engine, "processing")
         self.storage = DiskStorage(self.root)
         self.cache = MemoryCache()
         self.bus = MemoryBus()
         self.wake = threading.Event()
-        transitions = Transitions(self.engine, self.wake)
+        self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1")
         self.store = Store(transitions)
         self.leases = Leases(transitions, lease=lease, retry_delay=0)
         self.reads = Reads(self.engine)
@@ -122,8 +124,15 @@ class Processing:
             writer.commit()
         return video
 
-    def queue_job(self, user: Identity = ANA, options: ExtractOptions | None = None, name: str = "clip.mp4") -> str:
-        video = self.stored_video(name=name)
+    def queue_job(
+        self,
+        user: Identity = ANA,
+        options: ExtractOptions | None = None,
+        name: str = "clip.mp4",
+        content: bytes | None = None,
+    ) -> str:
+        """A job of a video like no other, unless its content is given."""
+        video = self.stored_video(content or b"video %05d" % next(self._numbers), name)
         return self.commands.accept_upload(user, video, options or ExtractOptions(), None).id
 
     def claim(self) -> Claim:

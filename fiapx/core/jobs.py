@@ -21,13 +21,14 @@ class JobState(StrEnum):
 
 
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
     JobState.COMPLETED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
-"""Legal transitions. `running → queued` is a release or a reclaim; terminal states never change."""
+"""Legal transitions. `running → queued` is a release or a reclaim, `queued → completed` has the result of an identical
+job; terminal states never change."""
 
 LIVE: Final = frozenset(state for state, following in TRANSITIONS.items() if following)
 

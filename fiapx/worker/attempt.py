@@ -72,6 +72,9 @@ class Attempt:
                 drop_progress(self._shop.cache, self._claim.job_id)
 
     def _work(self, monitor: Monitor) -> None:
+        if self._shop.leases.reuse(self._claim):
+            self._log.info("result_reused")
+            return
         self._log.info("attempt_started")
         try:
             result = self._extract()

@@ -61,7 +61,7 @@ def in_threads(number: int, work: Callable[[int], object]) -> None:
 
 
 def test_a_claim_counts_and_fences(service: Processing) -> None:
-    job_id = service.queue_job(name="my clip.mp4")
+    job_id = service.queue_job(name="my clip.mp4", content=b"video bytes")
     claim = service.claim()
     assert (claim.job_id, claim.attempt, claim.user_id, claim.video_name) == (job_id, 1, ANA.user_id, "my clip.mp4")
     assert claim.result_key == f"jobs/{job_id}/1.zip"

@@ -88,7 +88,7 @@ def test_deleting_a_video_cancels_its_live_jobs_and_keeps_results(service: Proce
     ended = service.queue_job()
     service.complete(service.claim())
     video_id = service.row(ended).video_id
-    options = ExtractOptions()
+    options = ExtractOptions.model_validate({"fps": 2})
     waiting, running = (service.commands.create_job(ANA, video_id, options, None).id for _ in range(2))
     claim = service.claim()
     with pytest.raises(NotFound):

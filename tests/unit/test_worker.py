@@ -101,9 +101,21 @@ def results(service: Processing) -> list[str]:
     return [key for key in service.objects() if not key.startswith("videos/")]
 
 
+def test_does_identical_work_once(service: Processing, engine: Engine) -> None:
+    engine.behave = lambda _cancelled: time.sleep(0.2)
+    jobs = [service.queue_job(content=b"the same") for _ in range(4)]
+    with working(service, concurrency=3):
+        for job_id in jobs:
+            reach(service, job_id, "completed")
+    assert len(engine.calls) == len(results(service)) == 1
+    assert [service.row(job_id).reused_from for job_id in jobs].count(None) == 1
+    assert all(get_progress(service.cache, job_id, 1) is None for job_id in jobs)
+
+
 def test_runs_a_job_and_publishes_its_result(service: Processing, engine: Engine) -> None:
     with working(service):
-        job_id = service.queue_job(options=ExtractOptions.model_validate({"fps": 2}), name="my clip.mp4")
+        options = ExtractOptions.model_validate({"fps": 2})
+        job_id = service.queue_job(options=options, name="my clip.mp4", content=b"video bytes")
         reach(service, job_id, "completed")
     assert b"".join(service.storage.read(f"jobs/{job_id}/1.zip")) == engine.archive.content
     row = service.row(job_id)

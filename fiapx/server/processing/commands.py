@@ -45,10 +45,16 @@ class Commands:
         return Accepted(resource_id, replayed=True)
 
     def accept_upload(
-        self, user: Identity, video: NewVideo, options: ExtractOptions | None, once: Once | None
+        self,
+        user: Identity,
+        video: NewVideo,
+        options: ExtractOptions | None,
+        once: Once | None,
+        *,
+        fresh: bool = False,
     ) -> Accepted:
         """Give a stored object its row, and its job if there are options. Whatever fails, no orphan stays."""
-        job = NewJob(video.id, options.model_dump_json(), user.email) if options else None
+        job = NewJob(video.id, options.model_dump_json(), user.email, fresh=fresh) if options else None
         try:
             accepted = self._once(user, once, lambda: self._store.accept(user.user_id, video=video, job=job, once=once))
         except Exception:
@@ -61,13 +67,19 @@ class Commands:
             self._on_upload(video.size)
         return accepted
 
-    def create_job(self, user: Identity, video_id: str, options: ExtractOptions, once: Once | None) -> Accepted:
-        """Queue a job for a video that is there. Raises NotFound, IdempotencyMismatch."""
-        job = NewJob(video_id, options.model_dump_json(), user.email)
+    def create_job(
+        self, user: Identity, video_id: str, options: ExtractOptions, once: Once | None, *, fresh: bool = False
+    ) -> Accepted:
+        """A job for a video that is there: queued, or completed if an identical one has a result and it need not be
+        `fresh`. Raises NotFound, IdempotencyMismatch."""
+        job = NewJob(video_id, options.model_dump_json(), user.email, fresh=fresh)
         return self._once(user, once, lambda: self._store.accept(user.user_id, job=job, once=once))
 
     def retry(self, user: Identity, job_id: str, once: Once | None) -> Accepted:
-        """A new job like an ended one. Raises NotFound, JobNotFinished, Conflict, IdempotencyMismatch."""
+        """A new job like an ended one; it does run again.
+
+        Raises NotFound, JobNotFinished, Conflict, IdempotencyMismatch.
+        """
         return self._once(user, once, lambda: self._store.retry(user.user_id, job_id, once))
 
     def cancel(self, user: Identity, job_id: str) -> None:
@@ -75,7 +87,7 @@ class Commands:
         self._store.cancel(user.user_id, job_id)
 
     def delete_job(self, user: Identity, job_id: str) -> None:
-        """Delete an ended job and its result. Raises NotFound, JobNotFinished."""
+        """Delete an ended job, and its result if no other job has the same. Raises NotFound, JobNotFinished."""
         if key := self._store.delete_job(user.user_id, job_id):
             self._storage.delete(key)
 

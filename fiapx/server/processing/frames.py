@@ -33,7 +33,7 @@ class FrameIndex:
     @classmethod
     def of(cls, job: Job, storage: Storage, cache: Cache) -> Self:
         """From the cache, or else from the manifest in the ZIP. A result never changes, so neither does this."""
-        key = f"frames:{job.id}:{job.attempt}"
+        key = f"frames:{job.result_key}"
         packed = cache.get(key)
         if packed is None:
             packed = _pack(json.loads(read_manifest(job, storage))["frames"])

@@ -11,12 +11,13 @@ import uuid
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, update
 
 from fiapx.core.errors import CrashLoop, DecoderFailed, FiapxError, LeaseLost, MediaError
 from fiapx.core.jobs import MAX_FAILURES, JobState
 from fiapx.media.model import Result
 from fiapx.server.processing.model import Claim, video_key
+from fiapx.server.processing.reuse import reuse
 from fiapx.server.processing.tables import jobs, videos
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.sql import now_ms
@@ -68,10 +69,16 @@ class Leases:
         with self._transitions.engine.begin() as connection:
             _owned(connection.scalar(_renewal(claim, self._lease_end())))
 
+    def reuse(self, claim: Claim) -> bool:
+        """Complete the job with the result of an identical one that has ended since it was queued, if there is one."""
+        with self._transitions.begin() as connection:
+            return reuse(self._transitions, connection, _fence(claim)) is not None
+
     def complete(self, claim: Claim, result: Result) -> None:
         """Publish the result, which is on stable storage under `claim.result_key`. Raises LeaseLost."""
+        values = _published(claim, result) | {"engine_fingerprint": self._transitions.fingerprint}
         with self._transitions.begin() as connection:
-            _owned(self._transitions.end(connection, _fence(claim), JobState.COMPLETED, **_published(claim, result)))
+            _owned(self._transitions.end(connection, _fence(claim), JobState.COMPLETED, **values))
 
     def fail(self, claim: Claim, error: Exception) -> JobState:
         """Record a failed attempt: the video's faults are final, all others are repeated while failures are left.
@@ -135,7 +142,12 @@ def _owned(row: object | None) -> None:
 
 
 def _fairest() -> Select[str]:
-    """Whose user runs least, then the highest priority, then the longest wait."""
+    """Whose user runs least, then the highest priority, then the longest wait. A job waits for an identical one that
+    runs, to have its result."""
+    twin = jobs.alias()
+    in_the_making = exists().where(
+        twin.c.state == JobState.RUNNING, twin.c.user_id == jobs.c.user_id, twin.c.cache_key == jobs.c.cache_key
+    )
     busy = (
         select(jobs.c.user_id, func.count().label("running"))
         .where(jobs.c.state == JobState.RUNNING)
@@ -145,7 +157,7 @@ def _fairest() -> Select[str]:
     return (
         select(jobs.c.id)
         .select_from(jobs.outerjoin(busy, busy.c.user_id == jobs.c.user_id))
-        .where(jobs.c.state == JobState.QUEUED, jobs.c.not_before_ms <= now_ms())
+        .where(jobs.c.state == JobState.QUEUED, jobs.c.not_before_ms <= now_ms(), or_(jobs.c.fresh, ~in_the_making))
         .order_by(func.coalesce(busy.c.running, 0), jobs.c.priority.desc(), jobs.c.created_ms, jobs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=jobs)

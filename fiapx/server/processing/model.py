@@ -44,6 +44,7 @@ class Job:
     manifest_offset: int | None
     manifest_size: int | None
     retry_of: str | None
+    reused_from: str | None
     created_ms: int
     started_ms: int | None
     finished_ms: int | None
@@ -65,12 +66,13 @@ class NewVideo:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to accept; its video exists, or comes in the same transaction."""
+    """A job to accept; its video exists, or comes in the same transaction. `fresh`: no earlier result will do."""
 
     video_id: str
     options: str
     email: str | None
     retry_of: str | None = None
+    fresh: bool = False
 
 
 Kind = Literal["video", "job"]
@@ -99,7 +101,7 @@ class Claim:
 
     @property
     def result_key(self) -> str:
-        return f"jobs/{self.job_id}/{self.attempt}.zip"
+        return result_key(self.job_id, self.attempt)
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,8 @@ class QueueStatus:
 def video_key(video_id: str) -> str:
     """Where the bytes of a video are stored."""
     return f"videos/{video_id}"
+
+
+def result_key(job_id: str, attempt: int) -> str:
+    """Where an attempt stores its ZIP."""
+    return f"jobs/{job_id}/{attempt}.zip"

@@ -96,6 +96,7 @@ class Queries:
             warnings=[WarningView(**warning) for warning in json.loads(job.warnings or "[]")],
             result=_result(job),
             retry_of=job.retry_of,
+            reused_from=job.reused_from,
             created_at=when(job.created_ms),
             started_at=when(job.started_ms) if job.started_ms else None,
             finished_at=when(job.finished_ms) if job.finished_ms else None,

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
 from fiapx.core.jobs import LIVE, JobState
-from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once
+from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, result_key
+from fiapx.server.processing.reuse import cache_key, reuse
 from fiapx.server.processing.tables import deleted_users, idempotency, jobs, videos
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.sql import now_ms
@@ -53,24 +54,26 @@ class Store:
         return resource[1]
 
     def _add_job(self, connection: Connection, job_id: str, user_id: str, job: NewJob) -> None:
-        name = connection.scalar(
-            select(videos.c.name)
+        video = connection.execute(
+            select(videos.c.name, videos.c.sha256)
             .where(videos.c.id == job.video_id, videos.c.user_id == user_id)
             .with_for_update(read=True)
-        )
-        if name is None:
+        ).one_or_none()
+        if video is None:
             raise NotFound
         connection.execute(
             insert(jobs).values(
                 id=job_id,
                 user_id=user_id,
-                video_name=name,
+                video_name=video.name,
+                cache_key=cache_key(video.sha256, video.name, job.options),
                 state=JobState.QUEUED,
                 created_ms=now_ms(),
                 **asdict(job),
             )
         )
-        self._transitions.queued(connection, job_id)
+        if reuse(self._transitions, connection, jobs.c.id == job_id) is None:
+            self._transitions.queued(connection, job_id)
 
     def accepted(self, user_id: str, key: str) -> tuple[str, Kind, str] | None:
         """(fingerprint, kind, id) of what was accepted with this Idempotency-Key."""
@@ -81,7 +84,7 @@ class Store:
         return (row.fingerprint, row.kind, row.resource_id) if row else None
 
     def retry(self, user_id: str, job_id: str, once: Once | None = None) -> str:
-        """A new job like an ended one.
+        """A new job like an ended one; it does run again.
 
         Raises NotFound, JobNotFinished, Conflict (the video is gone), AlreadyAccepted.
         """
@@ -94,7 +97,8 @@ class Store:
                 raise JobNotFinished("The job has not ended yet.")
             _reserve(connection, user_id, once, "job", new_id)
             try:
-                self._add_job(connection, new_id, user_id, NewJob(row.video_id, row.options, row.email, job_id))
+                again = NewJob(row.video_id, row.options, row.email, retry_of=job_id, fresh=True)
+                self._add_job(connection, new_id, user_id, again)
             except NotFound:
                 raise Conflict("The video of this job was deleted.", hint="Upload it again.") from None
         return new_id
@@ -107,7 +111,10 @@ class Store:
                 raise JobFinished if connection.scalar(select(jobs.c.id).where(mine)) else NotFound
 
     def delete_job(self, user_id: str, job_id: str) -> str | None:
-        """Forget an ended job; return the key of its result. Raises NotFound, JobNotFinished."""
+        """Forget an ended job; return the key of its result if that is free now. Raises NotFound, JobNotFinished.
+
+        Two owners of one result that go at the same moment may each see the other: the sweeper takes what they leave.
+        """
         mine = and_(jobs.c.id == job_id, jobs.c.user_id == user_id)
         with self._transitions.begin() as connection:
             row = connection.execute(
@@ -116,8 +123,8 @@ class Store:
             if row is None:
                 live = connection.scalar(select(jobs.c.id).where(mine))
                 raise JobNotFinished("The job has not ended yet; cancel it first.") if live else NotFound
-        key: str | None = row.result_key
-        return key
+            key: str | None = row.result_key
+            return key if key and key not in _results(connection, [key]) else None
 
     def delete_video(self, user_id: str, video_id: str) -> str:
         """Forget a video and cancel its live jobs; return its storage key. Raises NotFound."""
@@ -141,27 +148,32 @@ class Store:
             if not _deleted(connection, user_id):
                 connection.execute(insert(deleted_users).values(user_id=user_id, deleted_ms=now_ms()))
             connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
-            keys: list[str | None] = []
+            keys: set[str | None] = set()
             for table, column in ((jobs, jobs.c.result_key), (videos, videos.c.storage_key)):
-                keys += connection.scalars(delete(table).where(table.c.user_id == user_id).returning(column))
+                keys |= set(connection.scalars(delete(table).where(table.c.user_id == user_id).returning(column)))
         return [key for key in keys if key]
 
     def unclaimed(self, keys: Collection[str]) -> set[str]:
         """Those of the storage keys that no video, no result and no running attempt owns."""
         with self._transitions.reader.connect() as connection:
             owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.storage_key.in_(keys))))
+            owned |= _results(connection, keys)
             job_ids = {key.split("/")[1] for key in keys if key.startswith("jobs/")}
             for row in connection.execute(
-                select(jobs.c.id, jobs.c.attempt, jobs.c.state, jobs.c.result_key).where(jobs.c.id.in_(job_ids))
+                select(jobs.c.id, jobs.c.attempt).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.RUNNING)
             ):
-                running = row.state == JobState.RUNNING
-                owned.add(f"jobs/{row.id}/{row.attempt}.zip" if running else row.result_key)
+                owned.add(result_key(row.id, row.attempt))
         return set(keys) - owned
 
     def forget_keys(self, older_than: float) -> None:
         """Drop Idempotency-Keys from more than so many seconds ago."""
         with self._transitions.engine.begin() as connection:
             connection.execute(delete(idempotency).where(idempotency.c.created_ms < now_ms() - int(older_than * 1000)))
+
+
+def _results(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Those of the keys that are some job's result."""
+    return set(connection.scalars(select(jobs.c.result_key).where(jobs.c.result_key.in_(keys))))
 
 
 def _deleted(connection: Connection, user_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, false
 
 from fiapx.server.outbox import outbox_table
 
@@ -48,6 +48,10 @@ jobs = Table(
     Column("manifest_offset", BigInteger),
     Column("manifest_size", BigInteger),
     Column("retry_of", Text),
+    Column("cache_key", Text),  # null in jobs from before it was kept: they are never reused
+    Column("engine_fingerprint", Text),
+    Column("fresh", Boolean, nullable=False, server_default=false()),  # asks for new work whatever is there
+    Column("reused_from", Text),
     Column("version", Integer, nullable=False, server_default="1"),
     Column("created_ms", BigInteger, nullable=False),
     Column("started_ms", BigInteger),
@@ -56,6 +60,8 @@ jobs = Table(
     Index("ix_jobs_user_state", "user_id", "state", "created_ms", "id"),
     Index("ix_jobs_queue", "state", "priority", "created_ms"),
     Index("ix_jobs_video", "video_id"),
+    Index("ix_jobs_cache", "user_id", "cache_key"),
+    Index("ix_jobs_result", "result_key"),
 )
 
 idempotency = Table(

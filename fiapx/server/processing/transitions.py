@@ -26,10 +26,14 @@ _NO_LEASE = {"lease_token": None, "lease_until_ms": None}
 
 
 class Transitions:
-    """The database and the outbox of processing. `wake` is set after each commit, so that a relay need not poll."""
+    """The database and the outbox of processing. `wake` is set after each commit, so that a relay need not poll.
 
-    def __init__(self, engine: Engine, wake: Event) -> None:
+    `fingerprint` is that of the engine that makes the results: those of others are not taken for the same.
+    """
+
+    def __init__(self, engine: Engine, wake: Event, fingerprint: str) -> None:
         self.engine = engine
+        self.fingerprint = fingerprint
         self.reader = reader(engine)
         self.outbox = Outbox(engine, tables.outbox)
         self._wake = wake

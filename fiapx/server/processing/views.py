@@ -67,7 +67,8 @@ class ResultView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job. `queue_position` is given while it waits, `eta_seconds` and live `progress` while it runs."""
+    """A job. `queue_position` is given while it waits, `eta_seconds` and live `progress` while it runs, `reused_from`
+    where an identical job had made the result."""
 
     id: str
     state: JobState
@@ -81,6 +82,7 @@ class JobView(BaseModel):
     warnings: list[WarningView] = []
     result: ResultView | None = None
     retry_of: str | None = None
+    reused_from: str | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fiapx.core.errors import InvalidOptions, InvalidRequest
 from fiapx.core.jobs import JobState
@@ -23,6 +24,12 @@ from fiapx.server.processing.views import JobPage, JobView
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
+Fresh = Annotated[
+    bool, Field(description="Do the work even if an identical job of yours has a result, which is taken otherwise.")
+]
+_FRESH: TypeAdapter[bool] = TypeAdapter(Fresh)
+
+
 class JobRequest(BaseModel):
     """A job for a video that was uploaded before."""
 
@@ -30,11 +37,13 @@ class JobRequest(BaseModel):
 
     video_id: str
     options: ExtractOptions = ExtractOptions()
+    fresh: Fresh = False
 
 
 def _form_schema() -> dict[str, Any]:
     options = ExtractOptions.model_json_schema()["properties"]
-    return {"type": "object", "properties": {**options, "file": BINARY}, "required": ["file"]}
+    fresh = {**_FRESH.json_schema(), "default": False}
+    return {"type": "object", "properties": {**options, "fresh": fresh, "file": BINARY}, "required": ["file"]}
 
 
 def _json_schema() -> dict[str, Any]:
@@ -50,7 +59,10 @@ _BODY = body_schema(("application/json", _json_schema()), ("multipart/form-data"
 async def create_job(
     request: Request, response: Response, user: CurrentUser, context: Ctx, key: IdempotencyKey = None
 ) -> JobView:
-    """Extract frames from an uploaded video (JSON), or upload a video with options in one request (form)."""
+    """Extract frames from an uploaded video (JSON), or upload a video with options in one request (form).
+
+    The job is completed at once if an identical one of yours has a result: same bytes, name and options.
+    """
     kind = media_type(request)
     if kind == "application/json":
         accepted = await _from_json(request, context, user, key)
@@ -68,24 +80,32 @@ async def _from_json(request: Request, context: Context, user: Identity, key: st
     except ValidationError as error:
         in_options = error.errors()[0]["loc"][:1] == ("options",)
         raise (InvalidOptions if in_options else InvalidRequest)(explain(error)) from None
-    mark = once(key, fingerprint("POST /jobs", wanted.video_id, wanted.options.model_dump_json()))
-    return await run_sync(context.commands.create_job, user, wanted.video_id, wanted.options, mark)
+    mark = once(key, fingerprint("POST /jobs", wanted.video_id, wanted.options.model_dump_json(), wanted.fresh))
+    create = partial(context.commands.create_job, fresh=wanted.fresh)
+    return await run_sync(create, user, wanted.video_id, wanted.options, mark)
 
 
 async def _from_form(request: Request, context: Context, user: Identity, key: str | None) -> Accepted:
-    def identified(fields: dict[str, str], name: str, size: int | None) -> tuple[ExtractOptions, Once | None]:
-        options = extract_options(**fields)
-        return options, once(key, fingerprint("POST /jobs", options.model_dump_json(), name, size))
+    def identified(fields: dict[str, str], name: str, size: int | None) -> tuple[ExtractOptions, bool, Once | None]:
+        options, fresh = _from_fields(**fields)
+        return options, fresh, once(key, fingerprint("POST /jobs", options.model_dump_json(), name, size, fresh))
 
     async def check(declared: Declared) -> Accepted | None:
-        _, mark = identified(declared.fields, declared.name, declared.size)
+        _, _, mark = identified(declared.fields, declared.name, declared.size)
         return await replayed(context, user, declared, mark)
 
     got = await receive(request, context, check)
     if isinstance(got, Accepted):
         return got
-    options, mark = identified(got.fields, got.video.name, got.video.size)
-    return await run_sync(context.commands.accept_upload, user, got.video, options, mark)
+    options, fresh, mark = identified(got.fields, got.video.name, got.video.size)
+    return await run_sync(partial(context.commands.accept_upload, fresh=fresh), user, got.video, options, mark)
+
+
+def _from_fields(*, fresh: str = "false", **options: str) -> tuple[ExtractOptions, bool]:
+    try:
+        return extract_options(**options), _FRESH.validate_python(fresh)
+    except ValidationError:
+        raise InvalidRequest("fresh: must be true or false") from None
 
 
 @router.get("")
@@ -117,7 +137,7 @@ def cancel_job(user: CurrentUser, job_id: JobId, context: Ctx) -> JobView:
 def retry_job(
     user: CurrentUser, job_id: JobId, request: Request, response: Response, context: Ctx, key: IdempotencyKey = None
 ) -> JobView:
-    """A new job with the video and options of one that has ended."""
+    """A new job with the video and options of one that has ended; the work is done again."""
     mark = once(key, fingerprint("POST /jobs/retry", job_id))
     accepted = context.commands.retry(user, job_id, mark)
     created(response, accepted, request.url.path.replace(f"{job_id}/retry", accepted.id))
@@ -126,5 +146,5 @@ def retry_job(
 
 @router.delete("/{job_id}", status_code=204, response_class=Response)
 def delete_job(user: CurrentUser, job_id: JobId, context: Ctx) -> None:
-    """Delete an ended job and its result."""
+    """Delete an ended job, and its result unless another job has the same."""
     context.commands.delete_job(user, job_id)

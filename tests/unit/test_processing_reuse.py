@@ -215,10 +215,11 @@ def test_a_deleted_user_takes_shared_results_along(service: Processing) -> None:
 
 
 def test_deleting_at_the_moment_of_reuse_breaks_nothing(service: Processing) -> None:
+    options = ExtractOptions.model_validate({"fps": 2})
     for number in range(40):
         content = b"%d" % number
         lender = done(service, content=content)
-        video_id, options = service.row(lender).video_id, ExtractOptions.model_validate({"fps": 2})
+        video_id = service.row(lender).video_id
         borrowers: list[str] = []
 
         def borrow(video_id: str = video_id, borrowers: list[str] = borrowers) -> None:

@@ -86,6 +86,21 @@ def test_lists_in_pages_newest_first(service: Processing, client: httpx.Client) 
     assert rest["next_cursor"] is None
 
 
+def test_lists_videos_by_size(client: httpx.Client) -> None:
+    for size in (3, 5, 5):
+        assert client.post("/videos", content=b"x" * size).status_code == 201
+    for size, expected in ((3, 1), (5, 2), (4, 0), (2**63 - 1, 0)):
+        items = client.get("/videos", params={"size": size}).json()["items"]
+        assert [video["size"] for video in items] == [size] * expected
+    assert len(client.get("/videos").json()["items"]) == 3
+    page = client.get("/videos", params={"size": 5, "limit": 1}).json()
+    rest = client.get("/videos", params={"size": 5, "limit": 1, "cursor": page["next_cursor"]}).json()
+    assert rest["next_cursor"] is None
+    assert page["items"][0]["id"] != rest["items"][0]["id"]
+    for size in (-1, 2**63, "x"):
+        assert problem(client.get("/videos", params={"size": size})) == (422, "invalid_request")
+
+
 def test_lists_by_state(service: Processing, client: httpx.Client) -> None:
     service.queue_job()
     service.leases.fail(service.claim(), CorruptMedia())

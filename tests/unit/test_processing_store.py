@@ -115,13 +115,13 @@ def test_a_deleted_account_leaves_nothing_and_others_everything(service: Process
     service.commands.user_deleted(event)
     service.commands.user_deleted(event)
     assert service.queries.jobs(ANA.user_id, None, None, 10).items == []
-    assert service.queries.videos(ANA.user_id, None, 10).items == []
+    assert service.queries.videos(ANA.user_id, None, None, 10).items == []
     assert not service.leases.owned(running)
     late = service.stored_video()
     with pytest.raises(InvalidToken):  # an upload that was under way
         service.commands.accept_upload(ANA, late, ExtractOptions(), None)
     assert service.objects() == [f"videos/{service.row(kept).video_id}"]
-    assert service.queries.videos(ANA.user_id, None, 10).items == []
+    assert service.queries.videos(ANA.user_id, None, None, 10).items == []
 
 
 def test_the_sweeper_takes_orphans_and_nothing_else(service: Processing) -> None:

@@ -45,9 +45,9 @@ class Queries:
         """One video."""
         return video_view(self._reads.video(user_id, video_id))
 
-    def videos(self, user_id: str, cursor: str | None, limit: int) -> VideoPage:
-        """A page of videos. Raises InvalidRequest for a cursor that we did not give."""
-        rows = self._reads.videos(user_id, _decode(cursor), limit + 1)
+    def videos(self, user_id: str, size: int | None, cursor: str | None, limit: int) -> VideoPage:
+        """A page of videos, all or those of one `size` in bytes. Raises InvalidRequest for a cursor not given by us."""
+        rows = self._reads.videos(user_id, size, _decode(cursor), limit + 1)
         return VideoPage(items=[video_view(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
 
     def job(self, user_id: str, job_id: str) -> JobView:

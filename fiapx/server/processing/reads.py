@@ -26,9 +26,12 @@ class Reads:
         """Raises NotFound."""
         return _noun(Video, self._one(videos, user_id, video_id))
 
-    def videos(self, user_id: str, after: Cursor | None, limit: int) -> list[Video]:
-        """Newest first."""
-        return [_noun(Video, row) for row in self._page(videos, videos.c.user_id == user_id, after, limit)]
+    def videos(self, user_id: str, size: int | None, after: Cursor | None, limit: int) -> list[Video]:
+        """Newest first; of one size in bytes, if it is given."""
+        which = videos.c.user_id == user_id
+        if size is not None:
+            which = and_(which, videos.c.size == size)
+        return [_noun(Video, row) for row in self._page(videos, which, after, limit)]
 
     def job(self, user_id: str, job_id: str) -> Job:
         """Raises NotFound."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from fiapx.core.errors import IdempotencyMismatch, InvalidRequest
 from fiapx.core.ports import Identity
@@ -70,9 +72,15 @@ async def replayed(context: Context, user: Identity, declared: Declared, mark: O
 
 
 @router.get("")
-def list_videos(user: CurrentUser, context: Ctx, cursor: CursorParam = None, limit: Limit = 50) -> VideoPage:
+def list_videos(
+    user: CurrentUser,
+    context: Ctx,
+    size: Annotated[int | None, Query(ge=0, lt=2**63, description="Only those of so many bytes.")] = None,
+    cursor: CursorParam = None,
+    limit: Limit = 50,
+) -> VideoPage:
     """Your videos, newest first."""
-    return context.queries.videos(user.user_id, cursor, limit)
+    return context.queries.videos(user.user_id, size, cursor, limit)
 
 
 @router.get("/{video_id}")

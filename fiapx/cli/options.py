@@ -6,13 +6,20 @@ from typing import Annotated
 
 import typer
 
-Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", help="Video files.", show_default=False)]
+Videos = Annotated[
+    list[str], typer.Argument(metavar="VIDEO", help="Video files, or folders of them.", show_default=False)
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="VIDEO", help="Video files, folders of them, or - for standard input.", show_default=False),
+]
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids of jobs.", show_default=False)]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.", show_default=False)]
 Email = Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the account.", show_default=False)]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out videos whose output exists.")]
 Output = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="OUT", help="A ZIP file, a folder, or - for standard output."),

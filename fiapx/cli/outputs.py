@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,16 +21,14 @@ def destinations(stems: Mapping[str, str], output: str | None, *, several: bool 
     """The ZIP of each input, given the inputs' stems: ``<stem>.zip`` here, in the folder `output`, or `output` itself.
 
     `output` is a folder if it is one already, ends with a slash, or there are `several` inputs (more may have been
-    asked for than are left); it is made if missing.
+    asked for than are left). A stem may name sub-folders.
     Raises UsageError if two inputs would give the same file.
     """
-    several = several or len(stems) > 1
-    if output is not None and not (several or output.endswith("/") or Path(output).is_dir()):
+    if output is not None and not _is_folder(output, several=several or len(stems) > 1):
         return {name: Path(output) for name in stems}
-    folder = _folder(output)
     planned: dict[Path, str] = {}
     for name, stem in stems.items():
-        target = folder / f"{stem}.zip"
+        target = Path(output or ".", f"{stem}.zip")
         if target in planned:
             raise UsageError(
                 f"{planned[target]!r} and {name!r} would both give {str(target)!r}",
@@ -40,25 +38,35 @@ def destinations(stems: Mapping[str, str], output: str | None, *, several: bool 
     return {name: target for target, name in planned.items()}
 
 
-def _folder(output: str | None) -> Path:
-    folder = Path(output or ".")
-    if folder.exists() and not folder.is_dir():
+def _is_folder(output: str, *, several: bool) -> bool:
+    path = Path(output)
+    if not (several or output.endswith("/") or path.is_dir()):
+        return False
+    if path.exists() and not path.is_dir():
         raise UsageError(f"{output!r} is not a folder", hint="Several inputs need a folder: -o DIR.")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return True
 
 
 def sinks_for(
     stems: Mapping[str, str], output: str | None, terminal: Terminal, *, several: bool = False
 ) -> dict[str, Path | PipeOutput]:
-    """As `destinations`, or standard output for ``-``. Raises UsageError if that is a terminal."""
+    """As `destinations`, with the folders made; or standard output for ``-``. Raises UsageError if it is a terminal."""
+    several = several or len(stems) > 1
     if output != STDOUT:
-        return dict(destinations(stems, output, several=several))
-    if several or len(stems) > 1:
+        targets = destinations(stems, output, several=several)
+        if output is None or _is_folder(output, several=several):
+            _make_folders({target.parent for target in targets.values()})
+        return dict(targets)
+    if several:
         raise UsageError("-o - takes one ZIP only", hint="Give a folder: -o DIR.")
     pipe = PipeOutput(terminal.binary_output())
     return dict.fromkeys(stems, pipe)
+
+
+def _make_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def check_free(target: Path | PipeOutput, *, overwrite: bool) -> None:

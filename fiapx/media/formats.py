@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif"  # FFmpeg's own names
+EXTENSIONS: Final = frozenset(
+    (
+        *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "divx", "3gp", "3g2", "mj2", "flv", "f4v", "asf", "wmv"),
+        *("mpg", "mpeg", "mpe", "m1v", "m2v", "vob", "ts", "m2ts", "mts", "m2t", "ogv", "ogm"),
+    )
+)
+"""What files of these containers are called. It says what to take from a folder, and never how to read a file."""
 DECODERS: Final = frozenset(
     (
         *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg1video", "mpeg2video", "mpeg4", "theora", "mjpeg"),

@@ -1,4 +1,4 @@
-"""RGB pixels to image files, with the fastest encoders measured that lose nothing (PNG) or little (JPEG)."""
+"""Pictures to image files, with the fastest encoders measured that lose nothing (PNG) or little (JPEG)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,32 @@ from fiapx.media.picture import Picture, Pixels
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
+_COLOUR_TYPES: Final = {3: 2, 4: 6}
+"""PNG's names for so many channels."""
 
 
 def encode(picture: Picture, options: ExtractOptions) -> bytes:
     """An image file."""
-    pixels = picture.planes[0].astype(np.uint8, copy=False)
-    return png(pixels) if options.format == "png" else jpeg(pixels, options.quality)
+    return png(picture.planes[0]) if options.format == "png" else jpeg(picture, options.quality)
 
 
-def jpeg(pixels: Pixels, quality: int) -> bytes:
-    """A baseline JPEG with 4:2:0 chroma, by libjpeg-turbo."""
-    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420", fastdct=False))
+def jpeg(picture: Picture, quality: int) -> bytes:
+    """A baseline JPEG with 4:2:0 chroma, by libjpeg-turbo; over black where there is alpha."""
+    if picture.layout == "yuv420":
+        return bytes(simplejpeg.encode_jpeg_yuv_planes(*picture.planes, quality, fastdct=False))
+    pixels = np.ascontiguousarray(picture.rgb())
+    return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", fastdct=False))
 
 
 def png(pixels: Pixels) -> bytes:
-    """A PNG with the Up filter on each row, deflated by ISA-L at level 1 (PNG specification, 9.2)."""
-    height, width, _ = pixels.shape
-    rows = pixels.reshape(height, width * 3)
-    filtered = np.empty((height, 1 + width * 3), np.uint8)
+    """A PNG of RGB or RGBA with the Up filter on each row, deflated by ISA-L at level 1 (PNG specification, 9.2)."""
+    height, width, channels = pixels.shape
+    rows = pixels.reshape(height, width * channels)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
     filtered[:, 0] = _UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     data = isal_zlib.compress(filtered, 1)
     return b"".join((_PNG_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
 

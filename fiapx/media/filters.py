@@ -1,11 +1,12 @@
-"""From a decoded frame to upright, square-pixel RGB: one chain of libavfilter filters, the same for both engines."""
+"""From a decoded frame to an upright picture of square pixels: one chain of filters, the same for both engines."""
 
 from __future__ import annotations
 
 import math
+import re
 import struct
 from fractions import Fraction
-from typing import Final
+from typing import Final, Literal
 
 from fiapx.core.errors import FrameTooLarge
 from fiapx.core.options import ExtractOptions
@@ -13,11 +14,29 @@ from fiapx.media.model import VideoInfo
 
 Filter = tuple[str, dict[str, str]]
 """A filter's name and its options."""
+Layout = Literal["rgb", "rgba", "yuv420"]
+"""How a picture's pixels lie in memory; see `Picture`."""
 
 _EXACT: Final = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-"""Without accurate_rnd and full_chroma_int, swscale's fast paths are up to 3 of 255 off and differ between CPUs."""
+"""Without accurate_rnd and full_chroma_int, swscale's fast paths are up to 3 of 255 off and differ between CPUs.
+
+With them it writes planar RGB, and packs that in a second step, in less than half the time of writing packed RGB.
+"""
 
 _MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_JFIF: Final = "bt470bg"
+"""BT.601 by the name that colorspace has for it."""
+_SPACES: Final = {
+    "bt709": "bt709",
+    "fcc": "fcc",
+    "bt470": _JFIF,
+    "smpte170m": _JFIF,
+    "smpte240m": "smpte240m",
+    "bt2020": "bt2020nc",
+}
+"""The names that the filter colorspace has for what scale calls otherwise."""
+_YUV: Final = re.compile(r"yuvj?4\d\dp(?:(\d+)[bl]e)?")
+_ALPHA: Final = re.compile(r"yuva|rgba|bgra|argb|abgr|gbrap|ya8|ya16|pal8")
 _HD_LINES: Final = 720
 _TURNS: Final = frozenset(
     {"hflip", "vflip", *(f"transpose={way}" for way in ("clock", "cclock", "clock_flip", "cclock_flip"))}
@@ -52,29 +71,60 @@ def check_info(info: VideoInfo) -> None:
 
 
 def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:
-    """Width and height of the images: upright, square pixels, no wider than asked, never scaled up."""
+    """Width and height of the images: upright, square pixels, fit into what was asked, scaled up only if asked to."""
     width, height = Fraction(info.width) * info.sample_aspect, Fraction(info.height)
     if info.rotation in (90, 270):
         width, height = height, width
-    if options.width is not None and options.width < width:
-        height, width = height * options.width / width, Fraction(options.width)
-    return max(round(width), 1), max(round(height), 1)
+    bounds = [
+        bound / side for bound, side in ((options.width, width), (options.height, height)) if bound is not None
+    ] + ([] if options.upscale else [Fraction(1)])
+    return max(round(width * min(bounds)), 1), max(round(height * min(bounds)), 1)
+
+
+def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
+    """What the filters give. JPEG is made of YUV where it can be, which spares the way to RGB and back."""
+    if _ALPHA.match(info.pixel_format):
+        return "rgba"
+    even = not any(side % 2 for side in picture_size(info, options))  # the filter colorspace takes no others
+    if options.format == "jpg" and even and _YUV.fullmatch(info.pixel_format):
+        return "yuv420"
+    return "rgb"
 
 
 def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
-    """The filters from a decoded frame to packed rgb24."""
+    """The filters from a decoded frame to one of `layout`."""
     width, height = picture_size(info, options)
-    scale = {
-        "w": str(width),
-        "h": str(height),
-        "flags": _EXACT,
-        "in_color_matrix": info.matrix,
-        "in_range": "full" if info.full_range else "limited",
-    }
+    side = "full" if info.full_range else "limited"
+    scale = {"w": str(width), "h": str(height), "flags": _EXACT, "in_color_matrix": info.matrix, "in_range": side}
+    if layout(info, options) == "yuv420":
+        same = {"out_color_matrix": info.matrix, "out_range": side}
+        return [*_upright(info), ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
+    planar, packed = ("gbrap", "rgba") if layout(info, options) == "rgba" else ("gbrp", "rgb24")
+    formats = [("format", {"pix_fmts": planar}), ("scale", {}), ("format", {"pix_fmts": packed})]
+    return [*_upright(info), ("scale", scale), *formats]
+
+
+def _upright(info: VideoInfo) -> list[Filter]:
     turns = [_turn(step) for step in info.orientation]
     if "vflip" in info.orientation:
-        turns.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale passes RGB on as it is
-    return [*turns, ("scale", scale), ("format", {"pix_fmts": "rgb24"})]
+        turns.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale may pass them on as they are
+    return turns
+
+
+def _yuv420(info: VideoInfo) -> str:
+    """The format of 4:2:0 that loses none of the source's bits up to 12: the most that colorspace takes."""
+    found = _YUV.fullmatch(info.pixel_format)
+    depth = int(found.group(1) or 8) if found else 8
+    return "yuv420p" if depth == 8 else "yuv420p10" if depth <= 10 else "yuv420p12"
+
+
+def _to_jfif(info: VideoInfo) -> list[Filter]:
+    """To full range and BT.601 by one exact matrix: 0.7 ms a 1080p frame, where the way through RGB takes 12."""
+    if info.full_range and _SPACES[info.matrix] == _JFIF and _yuv420(info) == "yuv420p":
+        return []
+    colours = {"iall": "bt709", "all": "bt709"}  # the same on both sides: primaries and transfer stay as they are
+    source = {"ispace": _SPACES[info.matrix], "irange": "pc" if info.full_range else "tv"}
+    return [("colorspace", {**colours, **source, "space": _JFIF, "range": "pc", "format": "yuv420p"})]
 
 
 def _turn(step: str) -> Filter:

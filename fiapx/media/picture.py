@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiapx.media.filters import Layout
+
 Pixels = NDArray[np.uint8]
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
-Layout = Literal["rgb", "rgba", "rgb48", "yuv420"]
 
 _LUMA: Final = np.array((19595, 38470, 7471), np.uint32)
 """BT.601's weights of red, green and blue, in 65536ths (ITU-T T.871, JFIF)."""
@@ -20,14 +20,14 @@ _LUMA: Final = np.array((19595, 38470, 7471), np.uint32)
 class Picture:
     """One picture. `planes` by layout:
 
-    - ``rgb``: (height, width, 3) uint8; ``rgba``: (height, width, 4) uint8, alpha not multiplied in;
-      ``rgb48``: (height, width, 3) uint16
-    - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2, rounded up), uint8, in BT.601 and full
-      range with chroma between the pixels: what a JPEG file holds (ITU-T T.871)
+    - ``rgb``: (height, width, 3) uint8
+    - ``rgba``: (height, width, 4) uint8, alpha not multiplied in
+    - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2), uint8, in BT.601 and full range with
+      chroma between the pixels: what a JPEG file holds (ITU-T T.871)
     """
 
     layout: Layout
-    planes: tuple[Plane, ...]
+    planes: tuple[Pixels, ...]
 
     @property
     def width(self) -> int:
@@ -42,32 +42,25 @@ class Picture:
     def luma(self) -> Pixels:
         """Brightness by BT.601, of shape (height, width)."""
         if self.layout == "yuv420":
-            return self.planes[0].astype(np.uint8, copy=False)
-        weighted = (self._rgb() @ _LUMA + 32768) >> 16
+            return self.planes[0]
+        weighted = (self.rgb() @ _LUMA + 32768) >> 16
         return weighted.astype(np.uint8)
 
     def small(self, width: int, height: int) -> Pixels:
         """RGB of shape (height, width, 3): the mean of each block of pixels."""
         if self.layout != "yuv420":
-            return _means(self._rgb(), width, height).round().astype(np.uint8)
+            return _means(self.rgb(), width, height).round().astype(np.uint8)
         luma, blue, red = (_means(plane, width, height) for plane in self.planes)
         blue, red = blue - 128, red - 128
         rgb = np.stack((luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue), axis=-1)
         return rgb.round().clip(0, 255).astype(np.uint8)
 
-    def _rgb(self) -> Pixels:
-        """Packed RGB, over black where there is alpha."""
+    def rgb(self) -> Pixels:
+        """Packed RGB of shape (height, width, 3), over black where there is alpha; not for ``yuv420``."""
         pixels = self.planes[0]
-        if self.layout == "rgb48":
-            return (pixels >> 8).astype(np.uint8)
-        if self.layout == "rgba":
-            return over_black(pixels)
-        return pixels.astype(np.uint8, copy=False)
-
-
-def over_black(rgba: Plane) -> Pixels:
-    """RGB of shape (height, width, 3) from RGBA, rounded to the nearest."""
-    return ((rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+        if self.layout != "rgba":
+            return pixels
+        return ((pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def _means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:

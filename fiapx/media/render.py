@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
 from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
-from fiapx.media.filters import Filter
+from fiapx.media.filters import Filter, Layout
 from fiapx.media.model import VideoInfo
-from fiapx.media.picture import Layout, Picture
+from fiapx.media.picture import Picture, Pixels
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+
+_FORMATS: Final[dict[Layout, str]] = {"rgb": "rgb24", "rgba": "rgba", "yuv420": "yuv420p"}
+_CHANNELS: Final[dict[Layout, int]] = {"rgb": 3, "rgba": 4}
+"""Of packed pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,18 @@ class Rendering:
 
     def _planes(self) -> list[tuple[int, int]]:
         """Rows, and bytes a row, of each plane."""
-        return [(self.height, self.width * 3)]
+        if self.layout == "yuv420":
+            return [(self.height, self.width), *[(self.height // 2, self.width // 2)] * 2]
+        return [(self.height, self.width * _CHANNELS[self.layout])]
 
-    def _picture(self, planes: list[Any]) -> Picture:
-        return Picture(self.layout, tuple(plane.reshape(self.height, self.width, 3) for plane in planes))
+    def _picture(self, planes: list[Pixels]) -> Picture:
+        if channels := _CHANNELS.get(self.layout):
+            planes = [plane.reshape(self.height, self.width, channels) for plane in planes]
+        return Picture(self.layout, tuple(planes))
 
 
 def rendering(info: VideoInfo, options: ExtractOptions) -> Rendering:
     """How to render the video as it was asked for."""
+    layout = filters.layout(info, options)
     width, height = filters.picture_size(info, options)
-    return Rendering(tuple(filters.chain(info, options)), "rgb24", "rgb", width, height)
+    return Rendering(tuple(filters.chain(info, options)), _FORMATS[layout], layout, width, height)

@@ -1,0 +1,84 @@
+"""Known colours come out as they were, in every matrix, range and format, by both engines."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.media.clips import ffmpeg
+from tests.media.extracting import run
+
+PATCH = 48
+COLOURS = np.array(
+    [
+        *[(0, 0, 0), (255, 255, 255), (128, 128, 128), (200, 40, 120), (16, 235, 90), (255, 0, 0), (0, 255, 0)],
+        *[(0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255), (30, 60, 90), (240, 200, 160), (90, 30, 60)],
+        *[(10, 10, 30), (250, 240, 255)],
+    ]
+)
+_ACROSS = 4
+_WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
+"""Of red and blue in luma: ITU-R BT.601, BT.709, BT.2020."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How patches become samples. `pixel_format` is FFmpeg's name of planar YUV."""
+
+    matrix: str
+    full: bool
+    pixel_format: str = "yuv420p"
+
+    def samples(self) -> bytes:
+        """A raw frame, by the equations of the standards."""
+        depth = 10 if "10" in self.pixel_format else 8
+        red, green, blue = (
+            COLOURS.reshape(-1, _ACROSS, 3)[..., i].repeat(PATCH, 0).repeat(PATCH, 1) / 255 for i in range(3)
+        )
+        red_weight, blue_weight = _WEIGHTS[self.matrix]
+        luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
+        chroma = (blue - luma) / 2 / (1 - blue_weight), (red - luma) / 2 / (1 - red_weight)
+        unit, top = 2 ** (depth - 8), 2**depth - 1
+        across, down = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}[self.pixel_format[3:6]]
+        planes = [luma * top if self.full else (16 + 219 * luma) * unit]
+        scale = top if self.full else 224 * unit
+        planes += [(128 * unit + plane * scale)[::down, ::across] for plane in chroma]
+        kind = np.uint8 if depth == 8 else np.dtype("<u2")
+        return b"".join(plane.round().clip(0, top).astype(kind).tobytes() for plane in planes)
+
+    def make(self, folder: Path) -> Path:
+        """A lossless H.264 video of the patches, tagged as what it is."""
+        path = folder / f"{self.matrix}-{self.full}-{self.pixel_format}.mp4"
+        height, width = PATCH * len(COLOURS) // _ACROSS, PATCH * _ACROSS
+        raw = ("-f", "rawvideo", "-pix_fmt", self.pixel_format, "-s", f"{width}x{height}", "-r", "5", "-i", "pipe:0")
+        tags = ("-colorspace", self.matrix, "-color_range", "pc" if self.full else "tv")
+        ffmpeg(*raw, "-vf", f"setparams=range={tags[-1]}:colorspace={tags[1]}", "-c:v", "libx264", "-qp", "0", *tags,
+               str(path), data=self.samples() * 3)  # fmt: skip
+        return path
+
+
+CODINGS = [Coding(matrix, full) for matrix in ("smpte170m", "bt709") for full in (False, True)]
+CODINGS += [Coding("bt2020nc", full, "yuv420p10le") for full in (False, True)]  # it is defined for 10 bits and more
+CODINGS += [Coding("bt709", False, pixel_format) for pixel_format in ("yuv422p", "yuv444p", "yuv422p10le")]
+
+
+def middles(image: bytes) -> NDArray[np.int64]:
+    """RGB in the middle of each patch."""
+    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).astype(np.int64)
+    return pixels[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH].reshape(-1, 3)
+
+
+@pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: f"{coding.matrix}-{coding.full}-{coding.pixel_format}")
+def test_patches_come_out_within_2_of_255(coding: Coding, tmp_path: Path) -> None:
+    path = coding.make(tmp_path)
+    for image_format in ("jpg", "png"):
+        fast, reference = (run(path, format=image_format, engine=engine).images() for engine in ("fast", "ffmpeg"))
+        assert fast == reference
+        assert np.abs(middles(fast[0]) - COLOURS).max() <= 2, image_format

@@ -138,7 +138,7 @@ def retry(
 ) -> None:
     """Run an ended job again.
 
-    It is a new job, for the same video with the same options.
+    It is a new job, for the same video with the same options; see `submit` for other ones.
 
     Example: fiapx retry 6f1c2f0e-… --wait
     """
@@ -219,6 +219,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "warning", f"{warning['message']} ({warning['code']})"
     if result := job.get("result"):
         yield "sha256", result["sha256"]
+    if job.get("reused_from"):
+        yield "result of", job["reused_from"]
     if job.get("retry_of"):
         yield "retry of", job["retry_of"]
     for name in ("created", "started", "finished"):

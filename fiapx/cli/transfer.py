@@ -1,27 +1,32 @@
-"""`upload` and `download`."""
+"""`upload`, `submit` and `download`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
+from fiapx.cli.inputs import expand
 from fiapx.cli.outputs import STDOUT, PipeOutput, check_free, sinks_for
 from fiapx.cli.selection import extraction
 from fiapx.cli.session import at, session
 from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import plural, safe_stem
 from fiapx.cli.waiting import describe, wait_for
-from fiapx.core.errors import JobNotFinished
+from fiapx.core.errors import JobNotFinished, NotFound
 from fiapx.core.text import size, visible
 
 if TYPE_CHECKING:
     from fiapx.cli.api import Api
-    from fiapx.core.options import ExtractOptions
+
+VideoIds = Annotated[list[str], typer.Argument(metavar="VIDEO_ID", help="Ids of videos.", show_default=False)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Do the work again, even if its result is there.")]
 
 
 @extraction
@@ -32,6 +37,7 @@ def upload(
     timeout: flags.Timeout = None,
     output: flags.Output = None,
     overwrite: flags.Overwrite = False,
+    fresh: Fresh = False,
     server: flags.Server = None,
     as_json: flags.AsJson = False,
     *,
@@ -43,66 +49,122 @@ def upload(
 
     Example: fiapx upload clip.mp4 --fps 2 --wait -o out.zip
     """
+    from fiapx.cli.sending import send_video
     from fiapx.core.options import extract_options
 
     options = extract_options(**chosen)
-    videos = list(dict.fromkeys(videos))
+    inputs = expand(videos)
     with session(ctx, server, as_json) as (terminal, api):
-        sinks = sinks_for({video: Path(video).stem for video in videos}, output, terminal) if output else {}
+        sinks = sinks_for(inputs.stems, output, terminal, several=inputs.several) if output else {}
         for sink in sinks.values():
             check_free(sink, overwrite=overwrite)
         api.get("/auth/me")  # a log-in that has ended shows now, not after gigabytes
-        uploads = Uploads(terminal, api, sinks)
-        for video in videos:
-            uploads.send(video, options)
-        if wait or output:
-            uploads.wait(timeout)
-        for video in sinks:
-            uploads.download(video)
-        uploads.batch.finish()
+        orders = Orders(terminal, api, sinks, Batch(terminal))
+        for video in inputs.stems:
+            orders.create(video, partial(send_video, api, Path(video), options, terminal, fresh=fresh))
+        orders.finish(timeout, wait=wait)
 
 
-class Uploads:
-    """The videos of one command, on their way through upload, wait and download."""
+@extraction
+def submit(
+    ctx: typer.Context,
+    videos: VideoIds,
+    wait: flags.Wait = False,
+    timeout: flags.Timeout = None,
+    output: flags.Output = None,
+    overwrite: flags.Overwrite = False,
+    fresh: Fresh = False,
+    server: flags.Server = None,
+    as_json: flags.AsJson = False,
+    *,
+    chosen: dict[str, Any],
+) -> None:
+    """Make jobs of videos that the server has, with other options and without another upload.
 
-    def __init__(self, terminal: Terminal, api: Api, sinks: dict[str, Path | PipeOutput]) -> None:
-        self.batch = Batch(terminal)
+    --wait waits until the jobs have ended. With -o, which implies it, their ZIPs are downloaded too.
+
+    Example: fiapx submit 5797f2f8-… --every 5s --wait -o out.zip
+    """
+    from fiapx.cli.sending import create_job
+    from fiapx.core.options import extract_options
+
+    options = extract_options(**chosen).model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    with session(ctx, server, as_json) as (terminal, api):
+        batch = Batch(terminal, key="id")
+        stems: dict[str, str] = {}
+        for id_ in dict.fromkeys(videos):
+
+            def look(_result: dict[str, Any], id_: str = id_) -> None:
+                stems[id_] = safe_stem(str(_video(api, id_)["name"])) or id_
+
+            batch.attempt(id_, look)
+        sinks = sinks_for(stems, output, terminal, several=len(batch.items) > 1) if output and stems else {}
+        for sink in sinks.values():
+            check_free(sink, overwrite=overwrite)
+        orders = Orders(terminal, api, sinks, batch)
+        for id_ in stems:
+            orders.create(id_, partial(create_job, api, id_, options, fresh=fresh))
+        orders.finish(timeout, wait=wait)
+
+
+def _video(api: Api, id_: str) -> dict[str, Any]:
+    try:
+        video: dict[str, Any] = api.get(at("videos", id_))
+    except NotFound:
+        raise NotFound("there is no video with this id", hint="List yours: fiapx videos") from None
+    return video
+
+
+class Orders:
+    """The jobs of one command, each for an input, on their way through creation, wait and download."""
+
+    def __init__(self, terminal: Terminal, api: Api, sinks: dict[str, Path | PipeOutput], batch: Batch) -> None:
+        self._batch = batch
         self._terminal = terminal
         self._api = api
         self._sinks = sinks
 
-    def send(self, video: str, options: ExtractOptions) -> None:
-        from fiapx.cli.sending import send_video
-
+    def create(self, item: str, create: Callable[[], dict[str, Any]]) -> None:
         def work(result: dict[str, Any]) -> None:
-            result["job"] = send_video(self._api, Path(video), options, self._terminal)
-            line = visible(f"{video}: job {result['job']['id']}")
-            (self._terminal.note if self._sinks else self._terminal.say)(line)
+            job = result["job"] = create()
+            line = f"{item}: job {job['id']}"
+            if lender := job.get("reused_from"):
+                line += f", with the result of {lender}"
+            (self._terminal.note if self._sinks else self._terminal.say)(visible(line))
 
-        self.batch.attempt(video, work)
+        self._batch.attempt(item, work)
 
-    def wait(self, timeout: float | None) -> None:
+    def finish(self, timeout: float | None, *, wait: bool) -> None:
+        """Wait if it is wanted, download to the sinks, and leave with the exit code."""
+        if wait or self._sinks:
+            self._wait(timeout)
+        for item in self._sinks:
+            self._download(item)
+        self._batch.finish()
+
+    def _wait(self, timeout: float | None) -> None:
         """Until each job has ended, or the seconds are over for all of them together."""
         from fiapx.cli.problems import job_error
 
         deadline = None if timeout is None else time.monotonic() + timeout
 
+        for item in self._batch.items:
+
+            def work(result: dict[str, Any], item: str = item) -> None:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                job = result["job"] = wait_for(self._api, self._terminal, result["job"]["id"], item, left)
+                if error := job_error(job):
+                    raise error
+                if not self._sinks:
+                    self._terminal.say(f"{visible(item)}: {describe(job)}")
+
+            self._batch.attempt(item, work)
+
+    def _download(self, item: str) -> None:
         def work(result: dict[str, Any]) -> None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            job = result["job"] = wait_for(self._api, self._terminal, result["job"]["id"], result["input"], left)
-            if error := job_error(job):
-                raise error
-            if not self._sinks:
-                self._terminal.say(f"{visible(result['input'])}: {describe(job)}")
+            result.update(save(self._api, self._terminal, result["job"], self._sinks[item]))
 
-        for video in self.batch.items:
-            self.batch.attempt(video, work)
-
-    def download(self, video: str) -> None:
-        def work(result: dict[str, Any]) -> None:
-            result.update(save(self._api, self._terminal, result["job"], self._sinks[video]))
-
-        self.batch.attempt(video, work)
+        self._batch.attempt(item, work)
 
 
 def download(

@@ -66,6 +66,11 @@ def run(*args: str, env: Mapping[str, str] | None = None, stdin: str = "", tty: 
     return Ran(code, out.bytes(), err.bytes().decode())
 
 
+def video(id_: str, name: str, size: int, sha256: str = "0") -> dict[str, Any]:
+    """A video as the API shows it."""
+    return {"id": id_, "name": name, "size": size, "sha256": sha256, "created_at": "2026-01-02T03:04:05Z"}
+
+
 @dataclass
 class Fake:
     """The server's contract, as far as the client's error paths need it. Refresh tokens have no grace: a replay ends
@@ -85,6 +90,9 @@ class Fake:
     """Answers given to the next requests, whatever they are."""
     jobs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The states that each job goes through; the last one stays."""
+    videos: dict[str, dict[str, Any]] = field(default_factory=lambda: {"v1": video("v1", "a\x1b[31m.mp4", 1234567)})
+    submitted: list[dict[str, Any]] = field(default_factory=list)
+    """The bodies of jobs for videos that are there."""
     requests: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     """The Idempotency-Key of each request to make a job, whatever became of it."""
@@ -187,6 +195,13 @@ def fake_app(fake: Fake) -> FastAPI:
     @api.post("/api/v1/jobs", status_code=201)
     async def create(request: Request, idempotency_key: str | None = Header(None)) -> Any:
         fake.check(request)
+        if request.headers["content-type"] == "application/json":
+            wanted = await request.json()
+            if wanted["video_id"] not in fake.videos:
+                raise NotFound
+            fake.submitted.append(wanted)
+            video, lender = fake.videos[wanted["video_id"]], None if wanted["fresh"] else "j0"
+            return fake.job(f"j{len(fake.jobs) + 1}", "completed", name=video["name"], reused_from=lender)
         async with request.form() as form:
             upload = form["file"]
             assert not isinstance(upload, str)
@@ -240,22 +255,23 @@ def fake_app(fake: Fake) -> FastAPI:
     @api.delete("/api/v1/{kind}/{id_}", status_code=204)
     def delete(request: Request, kind: str, id_: str) -> None:
         fake.check(request)
-        known = id_ in fake.jobs if kind == "jobs" else id_ == "v1"
+        known = id_ in fake.jobs if kind == "jobs" else id_ in fake.videos
         if not known:
             raise NotFound
         fake.jobs.pop(id_, [])
 
     @api.get("/api/v1/videos")
-    def videos(request: Request, limit: int) -> Any:
+    def videos(request: Request, limit: int, size: int | None = None) -> Any:
         fake.check(request)
-        item = {
-            "id": "v1",
-            "name": "a\x1b[31m.mp4",
-            "size": 1234567,
-            "sha256": "0",
-            "created_at": "2026-01-02T03:04:05Z",
-        }
-        return {"items": [item], "next_cursor": None}
+        found = [video for video in fake.videos.values() if size in {None, video["size"]}]
+        return {"items": found[:limit], "next_cursor": None}
+
+    @api.get("/api/v1/videos/{video_id}")
+    def one_video(request: Request, video_id: str) -> Any:
+        fake.check(request)
+        if video_id not in fake.videos:
+            raise NotFound
+        return fake.videos[video_id]
 
     @api.get("/api/v1/jobs/{job_id}/result")
     def result(request: Request, job_id: str) -> Response:

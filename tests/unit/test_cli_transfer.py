@@ -12,6 +12,7 @@ import stamina
 
 from fiapx.core.errors import PayloadTooLarge, RateLimited
 from tests.unit.cli_support import Cutter, Fake, fake_server, logged_in, run
+from tests.unit.cli_support import video as known
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,73 @@ def test_some_uploads_fail(fake: Fake, env: dict[str, str], here: Path) -> None:
     assert good["output"] == "zips/clip.zip"
     assert [path.name for path in (here / "zips").iterdir()] == ["clip.zip"]
     assert run("upload", "bad.mp4", "--wait", env=env).code == 1
+
+
+def test_what_the_server_has_is_not_sent_again(fake: Fake, env: dict[str, str], here: Path) -> None:
+    sha256 = video(here)
+    fake.videos = {"v7": known("v7", "clip.mp4", 3_000_000, sha256)}
+    ran = run("upload", "clip.mp4", "--fps", "2", env=env)
+    assert (ran.code, ran.out) == (0, "clip.mp4: job j1, with the result of j0\n")
+    assert run("upload", "clip.mp4", "--fresh", env=env).out == "clip.mp4: job j2\n"
+    assert fake.uploads == []
+    assert fake.submitted == [
+        {"video_id": "v7", "options": {"fps": "2"}, "fresh": False},
+        {"video_id": "v7", "options": {}, "fresh": True},
+    ]
+
+
+@pytest.mark.parametrize(("name", "size", "same"), [("x.mp4", 3_000_000, True), ("clip.mp4", 3_000_000, False)])
+def test_anything_else_is_sent(fake: Fake, env: dict[str, str], here: Path, name: str, size: int, same: bool) -> None:
+    sha256 = video(here)
+    fake.videos = {"v7": known("v7", name, size, sha256 if same else "0")}
+    assert run("upload", "clip.mp4", "--fresh", env=env).code == 0
+    ((_, fields, _, received),) = fake.uploads
+    assert (fields, received) == ({"fresh": "true"}, sha256)
+
+
+def test_a_video_that_was_just_deleted_is_sent(fake: Fake, env: dict[str, str], here: Path) -> None:
+    sha256 = video(here)
+    gone = known("gone", "clip.mp4", 3_000_000, sha256)
+    fake.videos = {"listed": gone}
+    assert run("upload", "clip.mp4", env=env).code == 0
+    ((_, _, _, received),) = fake.uploads
+    assert received == sha256
+
+
+# --- submit -----------------------------------------------------------------------------------
+
+
+def test_submit_needs_no_file(fake: Fake, env: dict[str, str], here: Path) -> None:
+    fake.videos = {"v1": known("v1", "a.mp4", 1), "v2": known("v2", "b.mp4", 1)}
+    ran = run("submit", "v1", "--every", "2s", "--width", "320", env=env)
+    assert (ran.code, ran.out) == (0, "v1: job j1, with the result of j0\n")
+    assert fake.submitted == [{"video_id": "v1", "options": {"every": "2", "width": 320}, "fresh": False}]
+    assert run("submit", "v1", "--fresh", "--wait", env=env).out == "v1: job j2\nv1: completed, 3 frames, 100.0 kB\n"
+    assert len(set(fake.keys)) == 2
+    ran = run("submit", "v1", "v2", "v1", "-o", "zips", "--json", env=env)
+    assert ran.code == 0
+    assert [(result["id"], result["output"]) for result in ran.json["results"]] == [
+        ("v1", "zips/a.zip"),
+        ("v2", "zips/b.zip"),
+    ]
+    assert (here / "zips/b.zip").read_bytes() == fake.result
+
+
+def test_submit_tells_what_is_wrong(fake: Fake, env: dict[str, str], here: Path) -> None:
+    ran = run("submit", "nothing", env=env)
+    assert (ran.code, ran.out) == (1, "")
+    assert "no video with this id" in ran.err
+    assert "fiapx videos" in ran.err
+    ran = run("submit", "v1", "nothing", "-o", "zips", "--json", env=env)
+    assert ran.code == 6
+    assert [result.get("error", {}).get("code") for result in ran.json["results"]] == [None, "not_found"]
+    assert run("submit", "v1", "--fps", "0", env=env).code == 2
+    (here / "out.zip").touch()
+    assert run("submit", "v1", "-o", "out.zip", env=env).code == 2
+    assert len(fake.submitted) == 1
+
+
+# --- transport --------------------------------------------------------------------------------
 
 
 def test_a_dropped_upload_is_sent_again_under_the_same_key(

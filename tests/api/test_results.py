@@ -7,12 +7,13 @@ import hashlib
 import io
 import json
 import zipfile
+from typing import get_args
 
 import httpx
 import pytest
 
 from fiapx.core.errors import CorruptMedia
-from fiapx.core.options import ExtractOptions
+from fiapx.core.options import ExtractOptions, ImageFormat
 from tests.processing_kit import ANA, Archive, Processing
 
 
@@ -140,8 +141,10 @@ def test_serves_single_frames(service: Processing, client: httpx.Client, done: D
 
 
 def test_frames_have_the_type_of_their_format(service: Processing, client: httpx.Client) -> None:
-    done = Done(service, ExtractOptions(format="png"))
-    assert client.get(f"/jobs/{done.id}/frames/1").headers["content-type"] == "image/png"
+    for kind in get_args(ImageFormat):
+        done = Done(service, ExtractOptions.model_validate({"format": kind}))
+        told = client.get(f"/jobs/{done.id}/frames/1").headers["content-type"]
+        assert told == {"jpg": "image/jpeg"}.get(kind, f"image/{kind}")
 
 
 @pytest.mark.parametrize("number", [0, -1, 41, 10**30])

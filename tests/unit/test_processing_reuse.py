@@ -191,6 +191,7 @@ def test_a_result_goes_with_its_last_job(service: Processing) -> None:
     first = done(service)
     second, third = ask(service), ask(service)
     key = f"jobs/{first}/1.zip"
+    assert [service.row(job_id).reused_from for job_id in (second, third)] == [first, first]
     for job_id in (first, third):
         service.commands.delete_job(ANA, job_id)
         assert service.maintenance.sweep(age=0) == 0

@@ -40,8 +40,9 @@ def reuse(
 ) -> Row[tuple[object, ...]] | None:
     """Complete the live job that `which` selects with the newest result that fits; the job, or None if there is none.
 
-    Jobs that ask for fresh work are left alone. The job that lends its result is locked until the transaction ends:
-    whoever deletes it waits, and then sees that its object has another owner.
+    Jobs that ask for fresh work are left alone. The lender is the job that did the work, or one that borrowed as well
+    if that was deleted. It is locked until the transaction ends: whoever deletes it waits, and then sees that its
+    object has another owner.
     """
     lender = jobs.alias()
     found = connection.execute(
@@ -53,7 +54,7 @@ def reuse(
             lender.c.state == JobState.COMPLETED,
             lender.c.engine_fingerprint == transitions.fingerprint,
         )
-        .order_by(lender.c.finished_ms.desc(), lender.c.id)
+        .order_by(lender.c.reused_from.is_not(None), lender.c.finished_ms.desc(), lender.c.id)
         .limit(1)
         .with_for_update(read=True, of=lender)
     ).one_or_none()

@@ -19,7 +19,7 @@ from fiapx.server.processing.ranges import if_range, none_match, parse_range
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 
-_MEDIA_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png"}
+_MEDIA_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _FRAME_CACHE: Final = "private, max-age=31536000, immutable"
 IfNoneMatch = Annotated[str | None, Header()]
 
@@ -68,7 +68,7 @@ def show_manifest(user: CurrentUser, job_id: JobId, context: Ctx, if_none_match:
 @router.get(
     "/frames/{number}",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}},
+    responses={200: {"content": {kind: {} for kind in _MEDIA_TYPES.values()}}},
 )
 def show_frame(
     user: CurrentUser,

@@ -3,16 +3,18 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
+STREAMS ?= 1000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
 	@echo "make test    run all tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
+	@echo "make exact   compare the pixels of STREAMS=1000 random videos with FFmpeg's"
 	@echo "make bench   measure side by side with FFmpeg and zip"
 	@echo "make clean   remove what the others made"
 
@@ -44,8 +46,12 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+exact: $(VENV)/dev.stamp
+	FIAPX_EXACT_STREAMS=$(STREAMS) $(BIN)/pytest -q -s -k drawn tests/media/test_exact.py $(ARGS)
+
 bench: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/engine.py $(ARGS)
+	@$(PIP) opencv-python-headless || echo "OpenCV cannot be installed; the benchmark goes without"
+	$(BIN)/python -m benchmarks.engine $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

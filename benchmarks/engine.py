@@ -1,117 +1,158 @@
-"""Side by side on one machine: fiapx, and what people do by hand (FFmpeg to files, then zip).
+"""Side by side on one machine: fiapx, and what people do by hand (FFmpeg or OpenCV to files, then zip).
 
-    python benchmarks/engine.py [--seconds 60] [--rounds 3]
+    python -m benchmarks.engine [--only h264] [--only JPEG] [--seconds 600] [--rounds 5] [--folder .cache/bench]
 
-Makes a 1080p30 H.264 video, runs all ways in turn, several times, and prints medians with ratios to the first way of
-each group. Wall time, and CPU time of all processes, in seconds.
+Makes its inputs once, runs all ways of a group in turn, several times, and prints medians: seconds of wall time, how
+many times faster that is than the group's first way, seconds of CPU time, and MB of memory, of all processes together.
+Needs `zip`; OpenCV takes part where opencv-python-headless is installed. `--rounds 0` makes the inputs and stops.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from fiapx.media.ffmpeg import find_ffmpeg
+from benchmarks.inputs import FFMPEG, INPUTS
+from benchmarks.measure import Cost, cost
 
-Way = Callable[[Path, Path], None]
-FFMPEG = str(find_ffmpeg().path)
+Commands = list[list[str]]
+Way = Callable[[str, str, str], Commands]
+"""The commands that make out.zip from a video: its path, images a second, and `png` or `jpg`."""
 
-
-def make_video(folder: Path, seconds: int) -> Path:
-    """Moving test pictures; a keyframe at least every 250 frames, as x264 does by itself."""
-    path = folder / "input.mp4"
-    source = f"testsrc2=size=1920x1080:rate=30:duration={seconds}"
-    quiet(
-        FFMPEG, "-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", str(path)
-    )
-    return path
-
-
-def quiet(*command: str) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def by_hand(rate: str, extension: str, compression: int) -> Way:
-    """Frames as files, then a ZIP of them: deflate for PNG as most systems do, stored for JPEG."""
-
-    def run(video: Path, folder: Path) -> None:
-        quality = ("-q:v", "2") if extension == "jpg" else ()
-        quiet(FFMPEG, "-y", "-i", str(video), "-vf", f"fps={rate}", *quality, str(folder / f"frame_%04d.{extension}"))
-        with zipfile.ZipFile(folder / "out.zip", "w", compression) as archive:
-            for frame in sorted(folder.glob(f"frame_*.{extension}")):
-                archive.write(frame, frame.name)
-
-    return run
+_OPENCV = """
+import cv2, fractions, sys, zipfile
+video, rate, extension = sys.argv[1:]
+capture, wanted = cv2.VideoCapture(video), 0
+step = capture.get(cv2.CAP_PROP_FPS) / float(fractions.Fraction(rate))
+with zipfile.ZipFile("out.zip", "w", zipfile.ZIP_DEFLATED if extension == "png" else zipfile.ZIP_STORED) as archive:
+    number = 0
+    while capture.grab():
+        if number >= wanted * step:
+            wanted += 1
+            name = f"frame_{wanted:04d}.{extension}"
+            cv2.imwrite(name, capture.retrieve()[1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            archive.write(name)
+        number += 1
+"""
 
 
-def decode_only(video: Path, _folder: Path) -> None:
-    quiet(FFMPEG, "-i", str(video), "-f", "null", "-")
+def by_hand(video: str, rate: str, extension: str) -> Commands:
+    """Frames as files, then a ZIP of them: deflated for PNG as most systems do, stored for JPEG."""
+    quality, level = (["-q:v", "2"], "-0") if extension == "jpg" else ([], "-6")
+    decode = [FFMPEG, "-nostdin", "-i", video, "-vf", f"fps={rate}", *quality, f"frame_%04d.{extension}"]
+    return [decode, ["zip", "-q", "-r", level, "out.zip", "."]]
 
 
-def fiapx(rate: str, extension: str, engine: str) -> Way:
-    def run(video: Path, folder: Path) -> None:
-        command = Path(sys.executable).parent / "fiapx"
-        options = ("--fps", rate, "--format", extension, "--engine", engine)
-        quiet(str(command), "extract", str(video), *options, "-o", str(folder / "out.zip"))
-
-    return run
+def decode_only(video: str, _rate: str, _extension: str) -> Commands:
+    return [[FFMPEG, "-nostdin", "-i", video, "-an", "-f", "null", "-"]]
 
 
-GROUPS: dict[str, dict[str, Way]] = {
-    "PNG, 1 a second": {
-        "ffmpeg + zip": by_hand("1", "png", zipfile.ZIP_DEFLATED),
-        "fiapx fast": fiapx("1", "png", "fast"),
-        "fiapx ffmpeg": fiapx("1", "png", "ffmpeg"),
-    },
-    "JPEG, 1 a second": {
-        "ffmpeg + zip": by_hand("1", "jpg", zipfile.ZIP_STORED),
-        "fiapx fast": fiapx("1", "jpg", "fast"),
-        "decode only": decode_only,
-    },
-    "JPEG, 1 in 10 s": {
-        "ffmpeg + zip": by_hand("1/10", "jpg", zipfile.ZIP_STORED),
-        "fiapx fast": fiapx("1/10", "jpg", "fast"),
-    },
-}
+def opencv(video: str, rate: str, extension: str) -> Commands:
+    return [[sys.executable, "-c", _OPENCV, video, rate, extension]]
 
 
-def measure(way: Way, video: Path) -> tuple[float, float]:
-    folder = Path(tempfile.mkdtemp(dir=video.parent))
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    way(video, folder)
-    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    shutil.rmtree(folder)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def fiapx(engine: str, processes: int | None = None) -> Way:
+    def commands(video: str, rate: str, extension: str) -> Commands:
+        jobs = [] if processes is None else ["--jobs", str(processes)]
+        options = ["--fps", rate, "--format", extension, "--engine", engine, *jobs, "-o", "out.zip"]
+        return [[_fiapx(), "extract", video, *options]]
+
+    return commands
+
+
+class Group(NamedTuple):
+    """Ways to compare on one kind of images."""
+
+    name: str
+    rate: str
+    extension: str
+    inputs: tuple[str, ...]
+    decoders: bool = False
+    """Whether decoding alone, OpenCV and fiapx's reference engine take part."""
+
+
+_ALL = tuple(video.name for video in INPUTS)
+GROUPS = (
+    Group("PNG, 1 a second", "1", "png", ("h264", "clip"), decoders=True),
+    Group("JPEG, 1 a second", "1", "jpg", ("h264", "clip"), decoders=True),
+    Group("JPEG, 1 a second", "1", "jpg", tuple(name for name in _ALL if name not in ("h264", "clip"))),
+    Group("JPEG, 1 in 10 s", "1/10", "jpg", ("h264",)),
+)
+
+
+def ways(group: Group) -> Iterator[tuple[str, Way]]:
+    yield "ffmpeg + zip", by_hand
+    if group.decoders:
+        yield "decode only", decode_only
+        if importlib.util.find_spec("cv2"):
+            yield "OpenCV + zipfile", opencv
+    if _has_jobs():
+        yield "fiapx fast, 1 process", fiapx("fast", 1)
+        yield "fiapx fast, 2 processes", fiapx("fast", 2)
+    else:
+        yield "fiapx fast", fiapx("fast")
+    if group.decoders:
+        yield "fiapx ffmpeg", fiapx("ffmpeg")
+
+
+@cache
+def _fiapx() -> str:
+    return str(Path(sys.executable).parent / "fiapx")
+
+
+@cache
+def _has_jobs() -> bool:
+    text = subprocess.run([_fiapx(), "extract", "--help"], capture_output=True, text=True, check=True).stdout
+    return "--jobs" in text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="length of the video")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="inputs of this name, or groups whose name has it; can be repeated")  # fmt: skip
+    parser.add_argument("--seconds", type=int, default=600, help="length of the videos")
     parser.add_argument("--rounds", type=int, default=3, help="times each way is run, all ways in turn")
+    parser.add_argument("--folder", type=Path, default=Path(".cache/bench"), help="where the videos are kept")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        video = make_video(Path(folder), arguments.seconds)
-        size = video.stat().st_size >> 20
-        print(f"{arguments.seconds} s of 1080p30 H.264, {size} MiB, {os.cpu_count()} cores, {FFMPEG}\n")
-        print(f"{'':<18}{'way':<16}{'wall s':>8}{'CPU s':>8}{'wall ratio':>12}")
-        for group, ways in GROUPS.items():
-            rounds = [{name: measure(way, video) for name, way in ways.items()} for _ in range(arguments.rounds)]
-            base = 0.0
-            for name in ways:
-                wall = statistics.median(each[name][0] for each in rounds)
-                cpu = statistics.median(each[name][1] for each in rounds)
-                base = base or wall
-                print(f"{group:<18}{name:<16}{wall:>8.2f}{cpu:>8.2f}{base / wall:>11.2f}x")
+    if not shutil.which("zip"):
+        parser.error("zip is needed")
+    if not importlib.util.find_spec("cv2"):
+        print("without OpenCV: opencv-python-headless is not installed", file=sys.stderr)
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{len(os.sched_getaffinity(0))} cores, {FFMPEG}, medians of {arguments.rounds}")
+    inputs = [name for name in arguments.only if name in _ALL] or _ALL
+    groups = [name for name in arguments.only if name not in _ALL] or [""]
+    for video in INPUTS:
+        for group in GROUPS:
+            if video.name in inputs and video.name in group.inputs and any(name in group.name for name in groups):
+                path = video.make(folder, arguments.seconds)
+                print(f"\n{path.name} ({path.stat().st_size >> 20} MiB), {group.name}")
+                if arguments.rounds:
+                    compare(group, path, arguments.rounds)
+
+
+def compare(group: Group, video: Path, rounds: int) -> None:
+    """Run all ways in turn, several times, and print a line for each."""
+    found: dict[str, list[Cost]] = {}
+    for _ in range(rounds):
+        for name, way in ways(group):
+            commands = way(str(video), group.rate, group.extension)
+            found.setdefault(name, []).append(cost(commands, video.parent))
+    print(f"  {'':<24}{'wall s':>9}{'faster':>9}{'CPU s':>9}{'MB':>7}")
+    base = statistics.median(each.wall for each in found["ffmpeg + zip"])
+    for name, costs in found.items():
+        wall, cpu, memory = (statistics.median(column) for column in zip(*costs, strict=True))
+        print(f"  {name:<24}{wall:>9.2f}{base / wall:>8.2f}x{cpu:>9.2f}{memory:>7.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def test_lists_videos_by_size(client: httpx.Client) -> None:
     rest = client.get("/videos", params={"size": 5, "limit": 1, "cursor": page["next_cursor"]}).json()
     assert rest["next_cursor"] is None
     assert page["items"][0]["id"] != rest["items"][0]["id"]
-    for size in (-1, 2**63, "x"):
-        assert problem(client.get("/videos", params={"size": size})) == (422, "invalid_request")
+    for wrong in (-1, 2**63, "x"):
+        assert problem(client.get("/videos", params={"size": wrong})) == (422, "invalid_request")
 
 
 def test_lists_by_state(service: Processing, client: httpx.Client) -> None:

@@ -37,7 +37,7 @@ def build_index(container: InputContainer, stream: VideoStream) -> Index:
     no_times |= (
         builder.packed
         or (builder.jumps and container.format.name in _JOINABLE)
-        or (builder.mpeg4 and stream.codec_context.has_b_frames and builder.in_order)
+        or (builder.mpeg4 and stream.codec_context.has_b_frames and builder.in_order and builder.depends)
     )
     return builder.index(reliable=not no_times, frames_by_time=avi)
 
@@ -58,7 +58,9 @@ class _Builder:
         """Each packet is shown after the one before, as where there are no B-frames."""
         self._pts = array("q")
         self._keyframes = bytearray()
-        self._end: int | None = None
+        self._last: int | None = None
+        self._end = 0
+        self._declared_end = _declared_end(stream)
         self._streams_end = start
         self._untimed = 0
         self._packets = 0
@@ -87,10 +89,21 @@ class _Builder:
         if packet.is_discard or time is None:
             self._pts.append(NOT_SHOWN)
             return
-        self.in_order &= self._end is None or time >= self._pts[-1]
+        self.in_order &= self._last is None or time >= self._pts[-1]
         self._pts.append(time)
-        end = time + (packet.duration or self._frame_ticks)
-        self._end = end if self._end is None else max(self._end, end)
+        if self._last is None or time >= self._last:
+            self._last, self._end = time, time + (packet.duration or self._frame_ticks)
+
+    @property
+    def depends(self) -> bool:
+        """There are pictures that need others."""
+        return not all(self._keyframes)
+
+    def _video_end(self) -> int:
+        """Last frame's pts plus its duration. MP4 stores the steps between decoding times, which are no durations where
+        frames are reordered, but never reach past the duration of the whole stream."""
+        declared = self._declared_end
+        return self._end if declared is None or declared <= (self._last or 0) else min(declared, self._end)
 
     def index(self, *, reliable: bool, frames_by_time: bool) -> Index:
         """`frames_by_time`: a tick is a frame, and those that were dropped have no packets."""
@@ -100,9 +113,15 @@ class _Builder:
         return Index(
             pts=self._pts,
             keyframes=bytes(self._keyframes),
-            end_pts=self._end or 0,
+            end_pts=self._video_end(),
             reliable=reliable and not self._untimed and len(set(shown)) == len(shown),
-            packets=max(self._packets, self._end or 0) if frames_by_time else self._packets,
+            packets=max(self._packets, self._end) if frames_by_time else self._packets,
             streams_end=float(max(self._streams_end - self._start, self._streams_end)),  # Matroska's counts from 0
             damaged=self.damaged,
         )
+
+
+def _declared_end(stream: VideoStream) -> int | None:
+    if stream.start_time is None or not stream.duration:
+        return None
+    return stream.start_time + stream.duration

@@ -1,16 +1,19 @@
-"""``python -m fiapx.media.child PARENT DESCRIPTOR JOB``: the decoder child.
+"""``python -m fiapx.media.child PARENT``: a decoder child of the process PARENT.
 
-Requests come on stdin, messages go to stdout. PARENT is the process id of who started it.
-
-It imports all it will need, gives up files and network, and only then reads a byte of the video. JOB is JSON:
-``{"options", "max_pixels", "cpu_seconds"}``. Requests, one JSON line each: ``{"runs": [[first, last, [pts, …]], …]}``.
+It imports all it will need, gives up files and network, and only then gets a video: a byte that carries the video's
+descriptor comes through stdin, which is a socket. A JSON line follows, ``{"options", "max_pixels", "cpu_seconds",
+"indexed"}``. If the video is `indexed` already, its index follows; otherwise the child finds out and tells it.
+Then each line asks for a segment, ``{"kind", "runs": [[first, last, [pts, …]], …]}``. Messages go to stdout.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import sys
-from typing import Any, BinaryIO
+from array import array
+from collections import deque
+from typing import Any, BinaryIO, Final
 
 import av.logging
 import av.subtitles.stream  # PyAV imports it at the first open, which is too late
@@ -20,55 +23,63 @@ from fiapx.core.options import ExtractOptions
 from fiapx.media import sandbox
 from fiapx.media.decode import VideoDecoder
 from fiapx.media.encode import encode
-from fiapx.media.ipc import write_message
+from fiapx.media.ipc import read_index, read_message, write_index, write_message
 from fiapx.media.model import EncodedFrame, Run
+
+_HELD: Final = 64 * 1024**2
+"""Bytes of images that wait for one that did not come out in its turn; with more, it is taken for lost."""
 
 
 def main() -> None:
     """Serve one video until stdin closes."""
-    parent, descriptor, job = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-    sandbox.die_with_parent(parent)
-    sandbox.limit_resources(job["cpu_seconds"])
+    sandbox.die_with_parent(int(sys.argv[1]))
     av.logging.set_level(None)
     sandbox.give_up_files()
-    out = sys.stdout.buffer
+    stdin = socket.socket(fileno=0)
+    _, descriptors, *_ = socket.recv_fds(stdin, 1, 1)
+    if descriptors:
+        with stdin.makefile("rb") as requests:
+            _serve(descriptors[0], requests, sys.stdout.buffer)
+
+
+def _serve(descriptor: int, requests: BinaryIO, out: BinaryIO) -> None:
+    job = json.loads(requests.readline())
+    sandbox.limit_resources(job["cpu_seconds"])
     try:
         options = ExtractOptions.model_validate(job["options"])
-        decoder = VideoDecoder(descriptor, options, job["max_pixels"])
-        _send_index(out, decoder)
-        for line in sys.stdin.buffer:
-            for first, last, wanted in json.loads(line)["runs"]:
-                _send_frames(out, decoder, Run(first, last, tuple(wanted)), options)
-            write_message(out, {"type": "done", "errors": decoder.errors})
+        known = read_message(requests) if job["indexed"] else None
+        decoder = VideoDecoder(descriptor, options, job["max_pixels"], read_index(known) if known else None)
+        if known is None:
+            write_index(out, decoder.info, decoder.index)
+        for line in requests:
+            _send_segment(out, decoder, json.loads(line), options)
     except FiapxError as error:
         write_message(out, {"type": "error", "code": error.code, "message": error.message})
     except MemoryError:
         write_message(out, {"type": "error", "code": "limit_exceeded", "message": "The video needs too much memory."})
 
 
-def _send_index(out: BinaryIO, decoder: VideoDecoder) -> None:
-    index = decoder.index
-    head: dict[str, Any] = {
-        "type": "index",
-        "info": decoder.info.to_json(),
-        "length": len(index.pts),
-        "packets": index.packets,
-        "end_pts": index.end_pts,
-        "reliable": index.reliable,
-        "streams_end": index.streams_end,
-        "damaged": index.damaged,
-    }
-    write_message(out, head, index.pts.tobytes() + index.keyframes)
+def _send_segment(out: BinaryIO, decoder: VideoDecoder, request: dict[str, Any], options: ExtractOptions) -> None:
+    for first, last, wanted in request["runs"]:
+        _send_frames(out, decoder, Run(first, last, tuple(wanted)), options)
+    write_message(out, {"type": "done"}, array("q", sorted(decoder.refused)).tobytes())
+    decoder.refused.clear()
 
 
 def _send_frames(out: BinaryIO, decoder: VideoDecoder, run: Run, options: ExtractOptions) -> None:
-    """Send the run's frames in order of pts. One that came out late, after a second try, is waited for."""
-    waiting = list(run.wanted)
+    """Send the run's frames in order of pts. One that comes out late, after a second try, is waited for."""
+    waiting = deque(run.wanted)
     held: dict[int, EncodedFrame] = {}
+    size = 0
     for pts, picture in decoder.frames(run):
-        held[pts] = EncodedFrame(pts, picture.width, picture.height, encode(picture, options))
-        while waiting and waiting[0] in held:
-            _send(out, held.pop(waiting.pop(0)))
+        if not waiting or pts < waiting[0]:
+            continue  # taken for lost
+        held[pts] = frame = EncodedFrame(pts, picture.width, picture.height, encode(picture, options))
+        size += len(frame.data)
+        while held and (waiting[0] in held or size > _HELD):
+            if following := held.pop(waiting.popleft(), None):
+                size -= len(following.data)
+                _send(out, following)
     for pts in sorted(held):
         _send(out, held[pts])
 

@@ -41,25 +41,35 @@ _HEVC_SPS: Final = re.compile(rb"\x42\x01(.)", re.DOTALL)
 class VideoDecoder:
     """One video, opened once and read in order; a run that lies behind opens it again."""
 
-    def __init__(self, descriptor: int, options: ExtractOptions, max_pixels: int) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        options: ExtractOptions,
+        max_pixels: int,
+        known: tuple[VideoInfo, Index] | None = None,
+    ) -> None:
+        """`known`: what another decoder has found out about the video already."""
         self._descriptor = descriptor
         self._max_pixels = max_pixels
-        self.errors = 0
-        """Packets that the decoder refused."""
+        self.refused: set[int] = set()
+        """Ordinals of the packets that the decoder refused."""
         self._open()
         filters.check_pixels(self._stream.width or 0, self._stream.height or 0, max_pixels)
-        self.index: Index = build_index(self._container, self._stream)
-        self._starts = [ordinal for ordinal, key in enumerate(self.index.keyframes) if key]
-        self._open()
-        first = self._first_picture()
-        self.info: VideoInfo = describe(self._container, self._stream, first)
-        self.index = _beginning_with(first.pts, self.index)
+        self.info, self.index = known or self._find_out()
+        self._starts = _keyframes(self.index)
         filters.check_pixels(*filters.picture_size(self.info, options), max_pixels)
-        self._open()
         self._disposable = _has_disposable_pictures(self._stream)
         self._render = Renderer(rendering(self.info, options))
         self._whole: Iterator[VideoFrame] | None = None
         self._ahead: VideoFrame | None = None
+
+    def _find_out(self) -> tuple[VideoInfo, Index]:
+        self.index = index = build_index(self._container, self._stream)
+        self._open()
+        first = self._first_picture(_keyframes(index)[0])
+        info = describe(self._container, self._stream, first)
+        self._open()
+        return info, _beginning_with(first.pts, index)
 
     def frames(self, run: Run) -> Iterator[tuple[int, Picture]]:
         """(pts, picture) of the run's wanted frames. What cannot be decoded is left out."""
@@ -110,7 +120,7 @@ class VideoDecoder:
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
-            self.errors += 1
+            self.refused.add(self._cursor - 1)
             return []
         for frame in frames:
             filters.check_pixels(frame.width, frame.height, self._max_pixels)
@@ -136,14 +146,19 @@ class VideoDecoder:
         self._demuxed = self._container.demux(self._stream)
         self._cursor = 0
 
-    def _first_picture(self) -> VideoFrame:
+    def _first_picture(self, keyframe: int) -> VideoFrame:
         """The first frame that needs none before it: a recording may begin in the middle of a group of pictures."""
-        keyframe = self._starts[0] if self._starts else 0
         for frame in self._fed(0, len(self.index.pts), None):
             if keyframe == 0 or _intra(frame) or (frame.pts is not None and frame.pts >= self.index.pts[keyframe]):
-                self.errors *= keyframe == 0
+                if keyframe:
+                    self.refused.clear()
                 return frame
         raise CorruptMedia("No picture of the video can be decoded.")
+
+
+def _keyframes(index: Index) -> list[int]:
+    """Ordinals of the packets at which decoding may start."""
+    return [ordinal for ordinal, key in enumerate(index.keyframes) if key] or [0]
 
 
 def _intra(frame: VideoFrame) -> bool:

@@ -1,94 +1,169 @@
-"""The parent's side of the decoder child: ask it for frames, in order, with a bounded window of work ahead."""
+"""The parent's side of a decoder child: give it a video, ask it for segments, believe nothing that it says."""
 
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
-from typing import Any, BinaryIO, Final, Self
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, BinaryIO, Final
 
 from fiapx.core.errors import DecoderFailed, FiapxError, MediaError, error_class
 from fiapx.core.options import ExtractOptions
 from fiapx.core.text import visible
 from fiapx.media import filters
-from fiapx.media.ipc import Message, read_message
-from fiapx.media.model import EncodedFrame, Index, Limits, Run, VideoInfo
+from fiapx.media.ipc import Message, read_index, read_message, write_index
+from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch
+from fiapx.media.segments import Segment
+from fiapx.media.spare import Spare
 
-_RUNS_A_SEGMENT: Final = 2
-_SEGMENTS_AHEAD: Final = 2
 _LONGEST_TEXT: Final = 300
+_READ_AHEAD: Final = 16 * 1024**2
+"""Bytes of a child's frames that wait in the parent for their turn; then the child waits."""
 
 
 class Decoder(Supervised):
     """One video in a sandboxed child. Every way it can fail is a FiapxError."""
 
-    info: VideoInfo
-    index: Index
-
-    def __init__(self, file: BinaryIO, options: ExtractOptions, limits: Limits, watch: Watch) -> None:
+    def __init__(
+        self,
+        spare: Spare,
+        file: BinaryIO,
+        options: ExtractOptions,
+        limits: Limits,
+        watch: Watch,
+        known: tuple[VideoInfo, Index] | None = None,
+    ) -> None:
+        """`known`: what another decoder has found out about the video already."""
+        process, self._socket = spare.take()
+        super().__init__(process, watch)
+        self._options = options
+        self._max_pixels = limits.max_pixels
+        self._known = known
+        self._inbox = _Inbox()
         job = {
             "options": options.model_dump(mode="json", exclude_none=True),
             "max_pixels": limits.max_pixels,
             "cpu_seconds": limits.timeout,
+            "indexed": known is not None,
         }
-        descriptor = file.fileno()
-        super().__init__("fiapx.media.child", [str(descriptor), json.dumps(job)], watch, pass_fds=(descriptor,))
-        self._options = options
-        self._max_pixels = limits.max_pixels
-        self.errors = 0
-        """Packets that the decoder refused so far."""
+        self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._requests.put(job)
+        with suppress(OSError):  # a child that has died is noticed when it is read
+            socket.send_fds(self._socket, [b"\0"], [file.fileno()])
+        for loop in (self._write_on, self._read_on):
+            threading.Thread(target=loop, daemon=True).start()
 
-    def __enter__(self) -> Self:
-        """Wait for the index. Raises what is wrong with the video."""
-        try:
-            message = self._read()
+    def found(self) -> tuple[VideoInfo, Index]:
+        """What the video is; waits for it. Raises what is wrong with the video."""
+        if self._known is None:
+            message = self._next()
             with _sense():
-                self.info, self.index = _video_info(message), _index(message)
-            filters.check_pixels(*filters.picture_size(self.info, self._options), self._max_pixels)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+                info, index = read_index(message)
+                filters.check_info(info)
+            filters.check_pixels(*filters.picture_size(info, self._options), self._max_pixels)
+            self._known = info, index
+        return self._known
 
-    def frames(self, runs: Iterable[Run]) -> Iterator[EncodedFrame]:
-        """The frames of the runs in order of pts, without those that cannot be decoded."""
-        remaining = iter(runs)
-        waiting: deque[tuple[Run, ...]] = deque()
-        while True:
-            while len(waiting) < _SEGMENTS_AHEAD and (segment := tuple(islice(remaining, _RUNS_A_SEGMENT))):
-                self._send(segment)
-                waiting.append(segment)
-            if not waiting:
-                return
-            expected = deque(pts for run in waiting[0] for pts in run.wanted)
-            while (message := self._read()).head.get("type") == "frame":
-                with _sense():
-                    frame = _frame(message, expected)
-                yield frame
+    def ask(self, segment: Segment) -> None:
+        """Request a segment. Several may be asked for; their `answer`s are read in the same order."""
+        runs = [(run.first, run.last, run.wanted) for run in segment.runs]
+        self._requests.put({"kind": segment.kind, "runs": runs})
+
+    def answer(self, segment: Segment) -> Iterator[EncodedFrame | frozenset[int]]:
+        """The segment's frames in order of pts, without those that cannot be decoded; at last the ordinals of the
+        packets that the decoder refused."""
+        expected = deque(segment.wanted)
+        while (message := self._next()).head.get("type") == "frame":
             with _sense():
-                self.errors = int(message.head["errors"])
-            waiting.popleft()
-
-    def _send(self, runs: tuple[Run, ...]) -> None:
-        line = json.dumps({"runs": [(run.first, run.last, run.wanted) for run in runs]})
-        try:
-            self.stdin.write(line.encode() + b"\n")
-            self.stdin.flush()
-        except BrokenPipeError:
-            raise self.failure() from None
-
-    def _read(self) -> Message:
+                frame = _frame(message, expected)
+            yield frame
         with _sense():
-            message = read_message(self.stdout)
+            yield frozenset(array("q", message.payload))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inbox.close()
+        self._requests.put(None)
+        super().__exit__(kind, error, trace)
+        self._socket.close()
+
+    def _next(self) -> Message:
+        message = self._inbox.get()
         if message is None:
             raise self.failure()
+        if isinstance(message, FiapxError):
+            raise message
         if message.head.get("type") == "error":
             raise _error(message.head)
         return message
+
+    def _write_on(self) -> None:
+        """Runs in a thread, since a child that cannot write its frames does not read what it is asked for."""
+        with suppress(OSError), self._socket.makefile("wb") as stream:
+            while (request := self._requests.get()) is not None:
+                stream.write(json.dumps(request).encode() + b"\n")
+                if request.get("indexed"):
+                    assert self._known is not None
+                    write_index(stream, *self._known)
+                stream.flush()
+
+    def _read_on(self) -> None:
+        """Runs in a thread, until the child has nothing more to say."""
+        try:
+            while message := self._read():
+                self._inbox.put(message)
+        except FiapxError as error:
+            self._inbox.put(error)
+        self._inbox.put(None)
+
+    def _read(self) -> Message | None:
+        with _sense():
+            return read_message(self.stdout)
+
+
+class _Inbox:
+    """Messages that were read before their turn came."""
+
+    def __init__(self) -> None:
+        self._held: deque[Message | FiapxError | None] = deque()
+        self._size = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, message: Message | FiapxError | None) -> None:
+        """Add what was read; waits while too much is held."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._size < _READ_AHEAD)
+            self._held.append(message)
+            self._size += _size(message)
+            self._changed.notify_all()
+
+    def get(self) -> Message | FiapxError | None:
+        """Take the next one; waits for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held)
+            message = self._held.popleft()
+            self._size -= _size(message)
+            self._changed.notify_all()
+            return message
+
+    def close(self) -> None:
+        """Let nobody wait for room any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _size(message: Message | FiapxError | None) -> int:
+    return len(message.payload) if isinstance(message, Message) else 0
 
 
 @contextmanager
@@ -113,26 +188,3 @@ def _frame(message: Message, expected: deque[int]) -> EncodedFrame:
         if expected.popleft() == head["pts"]:
             return EncodedFrame(int(head["pts"]), int(head["width"]), int(head["height"]), message.payload)
     raise DecoderFailed("The decoder sent a frame that nobody asked for.")
-
-
-def _video_info(message: Message) -> VideoInfo:
-    info = VideoInfo.from_json(message.head["info"])
-    filters.check_info(info)
-    return info
-
-
-def _index(message: Message) -> Index:
-    head, pts = message.head, array("q")
-    keyframes_at = int(head["length"]) * pts.itemsize
-    pts.frombytes(message.payload[:keyframes_at])
-    if len(message.payload) != keyframes_at + len(pts):
-        raise ValueError("the index is incomplete")
-    return Index(
-        pts=pts,
-        keyframes=message.payload[keyframes_at:],
-        end_pts=int(head["end_pts"]),
-        reliable=bool(head["reliable"]),
-        packets=int(head["packets"]),
-        streams_end=float(head["streams_end"]),
-        damaged=int(head["damaged"]),
-    )

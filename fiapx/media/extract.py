@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from fiapx.core.cores import granted_cores
 from fiapx.core.errors import NoFrames
 from fiapx.core.options import ExtractOptions
 from fiapx.media import manifest, plan
@@ -13,9 +14,11 @@ from fiapx.media.archive import Archive, frame_name
 from fiapx.media.decoder import Decoder
 from fiapx.media.digest import SourceDigest
 from fiapx.media.manifest import FrameRecord
-from fiapx.media.model import EncodedFrame, Limits, Output, Progress, Result, Source, VideoInfo, Wanted
+from fiapx.media.model import EncodedFrame, Index, Limits, Output, Progress, Result, Source, VideoInfo, Wanted
 from fiapx.media.pictures import Pictures
+from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
+from fiapx.media.spare import Spare
 
 
 def extract(
@@ -27,20 +30,28 @@ def extract(
     ffmpeg: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     cancelled: threading.Event | None = None,
+    jobs: int | None = None,
+    spare: Spare | None = None,
 ) -> Result:
     """Extract frames into a ZIP that is written to `output` strictly in order.
 
     Once `cancelled` is set the decoder is killed within a second and Cancelled is raised. Every other failure is a
     MediaError (the video's fault), NoSpace, or FFmpegMissing. `output` then holds garbage; the caller discards it.
+    At most `jobs` processes decode (default: one for each core that this process may use); `spare` is the first.
     """
     watch = Watch(limits.timeout, cancelled)
     on_progress(Progress(0, 0))
+
+    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
+        return Decoder(children, source.file, options, limits, watch, known)
+
     with (
-        Decoder(source.file, options, limits, watch) as decoder,
+        spare or Spare() as children,
+        Pool(start, jobs or granted_cores()) as pool,
         SourceDigest(source) as digest,
         Archive(output, limits.max_output_bytes) as archive,
     ):
-        pictures = Pictures(decoder, source, options, limits, ffmpeg, watch)
+        pictures = Pictures(pool, source, options, limits, ffmpeg, watch)
         wanted = plan.choose(pictures.info, pictures.index, options, limits.max_frames)
         records: list[FrameRecord] = []
         for want, frame in pictures.matched(wanted):

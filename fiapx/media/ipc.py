@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
+from array import array
 from typing import Any, BinaryIO, Final, NamedTuple
+
+from fiapx.media.model import Index, VideoInfo
 
 _LENGTHS: Final = struct.Struct(">II")
 _MAX_HEAD: Final = 64 * 1024
@@ -38,3 +41,37 @@ def read_message(stream: BinaryIO) -> Message | None:
     if len(text) < head_size or len(payload) < payload_size:
         return None
     return Message(dict(json.loads(text)), payload)
+
+
+def write_index(stream: BinaryIO, info: VideoInfo, index: Index) -> None:
+    """Tell what a video is: the child that has read it tells the parent, and the parent the other children."""
+    head = {
+        "type": "index",
+        "info": info.to_json(),
+        "length": len(index.pts),
+        "end_pts": index.end_pts,
+        "reliable": index.reliable,
+        "packets": index.packets,
+        "streams_end": index.streams_end,
+        "damaged": index.damaged,
+    }
+    write_message(stream, head, index.pts.tobytes() + index.keyframes)
+
+
+def read_index(message: Message) -> tuple[VideoInfo, Index]:
+    """What `write_index` has told. Raises ValueError, TypeError, LookupError or ArithmeticError for nonsense."""
+    head, pts = message.head, array("q")
+    keyframes_at = int(head["length"]) * pts.itemsize
+    pts.frombytes(message.payload[:keyframes_at])
+    if len(message.payload) != keyframes_at + len(pts):
+        raise ValueError("the index is incomplete")
+    index = Index(
+        pts=pts,
+        keyframes=message.payload[keyframes_at:],
+        end_pts=int(head["end_pts"]),
+        reliable=bool(head["reliable"]),
+        packets=int(head["packets"]),
+        streams_end=float(head["streams_end"]),
+        damaged=int(head["damaged"]),
+    )
+    return VideoInfo.from_json(head["info"]), index

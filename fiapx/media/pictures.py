@@ -11,11 +11,12 @@ from typing import Final
 from fiapx.core.errors import FFmpegMissing, UnsupportedFormat
 from fiapx.core.options import ExtractOptions
 from fiapx.media import plan
-from fiapx.media.decoder import Decoder
 from fiapx.media.ffmpeg import find_ffmpeg
 from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, VideoInfo, Wanted
+from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
+from fiapx.media.segments import segments
 
 _TOLERANCE: Final = 0.25
 """Seconds, and the share below, by which a whole video may end before its declared duration."""
@@ -28,14 +29,14 @@ class Pictures:
 
     def __init__(
         self,
-        decoder: Decoder,
+        pool: Pool,
         source: Source,
         options: ExtractOptions,
         limits: Limits,
         ffmpeg: Path | None,
         watch: Watch,
     ) -> None:
-        self._decoder = decoder
+        self._pool = pool
         self._source = source
         self._options = options
         self._limits = limits
@@ -44,8 +45,8 @@ class Pictures:
         self._used: list[str] = []
         self.ffmpeg_version: str | None = None
         """That of FFmpeg's command line, where it was used."""
-        self.index: Index = self._timed_index(decoder.index)
-        self.info: VideoInfo = decoder.info if decoder.index.reliable else replace(decoder.info, start_pts=0)
+        self.index: Index = self._timed_index(pool.index)
+        self.info: VideoInfo = pool.info if pool.index.reliable else replace(pool.info, start_pts=0)
         """The reference engine's own times, where the container's are of no use, count from 0."""
 
     @property
@@ -69,7 +70,7 @@ class Pictures:
         if counts := self._cut_off():
             text = "The source is cut off: what is there ends before the duration that it declares."
             found.append(MediaWarning("source_truncated", text, counts))
-        if damaged := self.index.damaged + self._decoder.errors:
+        if damaged := self.index.damaged + self._pool.refused:
             text = f"The source is damaged: {damaged} packets could not be read as they should."
             found.append(MediaWarning("source_damaged", text, {"packets": damaged}))
         if missing:
@@ -91,9 +92,9 @@ class Pictures:
     def _frames(self, pts: Sequence[int]) -> Iterator[EncodedFrame]:
         """The frames with these pts (ascending, unique), in order."""
         given = 0
-        if self._options.engine != "ffmpeg" and self._decoder.index.reliable:
+        if self._options.engine != "ffmpeg" and self._pool.index.reliable:
             self._used.append("fast")
-            for frame in self._decoder.frames(plan.runs(self.index, pts)):
+            for frame in self._pool.frames(segments(plan.runs(self.index, pts))):
                 if frame.pts != pts[given] and self._reference is not None:
                     break
                 given = pts.index(frame.pts, given) + 1
@@ -110,11 +111,11 @@ class Pictures:
         try:
             binary = find_ffmpeg(self._named_ffmpeg)
         except FFmpegMissing:
-            if self._options.engine == "auto" and self._decoder.index.reliable:
+            if self._options.engine == "auto" and self._pool.index.reliable:
                 return None
             raise
         self.ffmpeg_version = binary.version
-        own_times = not self._decoder.index.reliable
+        own_times = not self._pool.index.reliable
         return Reference(binary, self._source.file, self._limits, self._watch, own_times=own_times)
 
     def _timed_index(self, demuxed: Index) -> Index:

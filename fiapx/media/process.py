@@ -42,44 +42,38 @@ class Watch:
             raise LimitExceeded(f"The video took longer than {self.timeout:g} s.")
 
 
+def spawn(
+    module: str, arguments: Sequence[str] = (), *, pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m module PARENT ARGUMENT...``, PARENT being our process id."""
+    environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, str(os.getpid()), *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=1 << 16,
+        pass_fds=pass_fds,
+        cwd="/",
+        env=environment | {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
 class Supervised:
     """A running child. Leaving the `with` block kills its whole group."""
 
     def __init__(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        watch: Watch,
-        *,
-        pass_fds: Sequence[int] = (),
-        on_line: Callable[[str], bool] = lambda _: False,
+        self, process: subprocess.Popen[bytes], watch: Watch, *, on_line: Callable[[str], bool] = lambda _: False
     ) -> None:
-        """Start ``python -m module PARENT ARGUMENT...``, PARENT being our process id.
-
-        `on_line` gets each line of its stderr and says whether it has used it up.
-        """
+        """`on_line` gets each line of its stderr and says whether it has used it up."""
+        self._process = process
         self._watch = watch
         self._on_line = on_line
         self._tail = ""
-        environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(os.getpid()), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=1 << 16,
-            pass_fds=pass_fds,
-            cwd="/",
-            env=environment | {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            start_new_session=True,
-        )
         self._drainer = threading.Thread(target=self._drain, daemon=True)
         self._drainer.start()
         threading.Thread(target=self._supervise, daemon=True).start()
-
-    @property
-    def stdin(self) -> BinaryIO:
-        return self._process.stdin  # type: ignore[return-value]  # always a pipe
 
     @property
     def stdout(self) -> BinaryIO:
@@ -113,8 +107,6 @@ class Supervised:
         self._kill()
         self.join()
         self.stdout.close()
-        with suppress(BrokenPipeError):
-            self.stdin.close()
 
     def _kill(self) -> None:
         if self._process.poll() is None:

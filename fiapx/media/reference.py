@@ -25,7 +25,7 @@ from fiapx.core.options import ExtractOptions
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
-from fiapx.media.process import Supervised, Watch
+from fiapx.media.process import Supervised, Watch, spawn
 
 _SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?")
 _GLOBAL: Final = (
@@ -131,13 +131,9 @@ class Reference:
             new = self._binary.numbers >= _FILES_AS_OPTIONS
             option = "-/filter_complex" if new else "-filter_complex_script"
             arguments[place : place + 2] = [option, f"/dev/fd/{script.fileno()}"]
-            with Supervised(
-                "fiapx.media.launch",
-                [str(self._limits.timeout * _THREADS), *arguments],
-                self._watch,
-                pass_fds=(self._file.fileno(), script.fileno()),
-                on_line=times.take,
-            ) as child:
+            limited = [str(self._limits.timeout * _THREADS), *arguments]
+            process = spawn("fiapx.media.launch", limited, pass_fds=(self._file.fileno(), script.fileno()))
+            with Supervised(process, self._watch, on_line=times.take) as child:
                 yield child, times
 
 

@@ -52,7 +52,7 @@ def test_ten_jobs_survive_a_kill_in_each(numbered: Path, tmp_path: Path) -> None
         ana = server.account()
         jobs = []
         for turn in range(JOBS):
-            jobs.append(ana.upload(numbered, fps=25, format="png"))
+            jobs.append(ana.upload(numbered, fps=25, format="png", fresh=True))
             ana.reach(jobs[-1], frames=1 + 15 * turn)
             _killed(server)
             assert server.row(jobs[-1])["state"] == "running"
@@ -115,9 +115,8 @@ def test_an_upload_that_is_cut_by_a_kill_leaves_nothing(tmp_path: Path) -> None:
 
 _DYING = """
 import os, signal
-from fiapx.media.process import Supervised, Watch
-child = Supervised("fiapx.media.launch", ["100", "/bin/sleep", "30"], Watch(100))
-print(child._process.pid, flush=True)
+from fiapx.media.process import spawn
+print(spawn("fiapx.media.launch", ["100", "/bin/sleep", "30"]).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

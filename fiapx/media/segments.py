@@ -1,0 +1,42 @@
+"""Segments: the parts that the work is split into, and what one of them is on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fiapx.media.model import Run
+
+Kind = Literal["image", "thumbnail"]
+"""What is made of the frames: files as they were asked for, or small grey pictures to compare."""
+
+_PACKETS: Final = 200
+_FRAMES: Final = 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A few runs of the decoder. Their frames, in order of pts, joined in order of segments, are the result."""
+
+    runs: tuple[Run, ...]
+    kind: Kind = "image"
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The pts of its frames, ascending."""
+        return tuple(pts for run in self.runs for pts in run.wanted)
+
+
+def segments(runs: Iterable[Run], kind: Kind = "image") -> Iterator[Segment]:
+    """Few groups of pictures each, so that little is held while an earlier segment is unfinished; enough of them that
+    handing them out costs nothing (intra-only codecs have groups of one)."""
+    held: list[Run] = []
+    for run in runs:
+        held.append(run)
+        packets = sum(each.last - each.first + 1 for each in held)
+        if packets >= _PACKETS or sum(len(each.wanted) for each in held) >= _FRAMES:
+            yield Segment(tuple(held), kind)
+            held = []
+    if held:
+        yield Segment(tuple(held), kind)

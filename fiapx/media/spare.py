@@ -1,0 +1,49 @@
+"""Decoder children that are started before anybody knows their video: importing takes them 0.2 s, and a clip less."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from fiapx.media.process import spawn
+
+
+class Spare:
+    """A child that waits for its video. Leaving the `with` block stops it, unless `take` gave it away.
+
+    It dies with the thread that made it.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._child: tuple[subprocess.Popen[bytes], socket.socket] | None = (
+                spawn("fiapx.media.child", stdin=theirs.fileno()),
+                ours,
+            )
+
+    def take(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """The child and its standard input, which are the caller's from now on; a fresh child if it is gone."""
+        if self._child is None:
+            return Spare().take()
+        taken, self._child = self._child, None
+        return taken
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is None:
+            return
+        process, requests = self._child
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        requests.close()
+        process.communicate()

@@ -142,6 +142,32 @@ def test_jobs_are_listed_retried_and_deleted(server: Server, ana: Account, clip:
     assert f"videos/{video}" not in server.files()
 
 
+def test_the_same_again_costs_neither_upload_nor_work(server: Server, ana: Account, clip: Path, tmp_path: Path) -> None:
+    flags = ("--fps", "2", "--width", "96")
+    before = len(server.logged("attempt_started"))
+    first = json.loads(ana.run(tmp_path, "upload", clip, *flags, "-o", "first.zip", "--json").stdout)["results"][0]
+    again = json.loads(ana.run(tmp_path, "upload", clip, *flags, "-o", "again.zip", "--json").stdout)["results"][0]
+    video = first["job"]["video"]
+    third = json.loads(ana.run(tmp_path, "submit", video["id"], *flags, "-o", "third.zip", "--json").stdout)
+    assert [again["job"][key] for key in ("reused_from", "video", "result")] == [
+        first["job"]["id"],
+        video,
+        first["job"]["result"],
+    ]
+    assert len(server.logged("attempt_started")) == before + 1
+    assert len(ana.get("/videos")["items"]) == 1
+    for name in ("again.zip", "third.zip"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "first.zip").read_bytes()
+    fresh = ana.run(tmp_path, "submit", video["id"], *flags, "--fresh", "-o", "fresh.zip")
+    assert (fresh.returncode, len(server.logged("attempt_started"))) == (0, before + 2)
+    assert (tmp_path / "fresh.zip").read_bytes() == (tmp_path / "first.zip").read_bytes()
+    assert ana.run(tmp_path, "delete", first["job"]["id"], again["job"]["id"]).returncode == 0
+    last = third["results"][0]["job"]["id"]
+    assert ana.run(tmp_path, "download", last, "-o", "last.zip").returncode == 0
+    assert ana.run(tmp_path, "delete", last).returncode == 0
+    assert not server.files(f"jobs/{first['job']['id']}")
+
+
 def test_one_key_makes_one_job(ana: Account, clip: Path) -> None:
     key = {"Idempotency-Key": "once"}
     made = []

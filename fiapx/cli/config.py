@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fiapx.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from fiapx.media.model import Limits
     from fiapx.settings import Settings
 
 
@@ -22,3 +23,10 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         names = ", ".join(sorted({f"FIAPX_{str(item['loc'][0]).upper()}" for item in error.errors() if item["loc"]}))
         raise UsageError(f"{names}: {explain(error)}") from None
+
+
+def engine_limits(settings: Settings) -> Limits:
+    """What one video may cost."""
+    from fiapx.media.model import Limits
+
+    return Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)

@@ -16,6 +16,7 @@ import fiapx
 from fiapx.cli import account, jobs, local, run, transfer
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
+from fiapx.cli.probe import probe
 from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
 from fiapx.core.errors import Cancelled, Exit, FiapxError, UsageError
@@ -29,7 +30,7 @@ commands = typer.Typer(
 )
 
 _PANELS = {
-    "Local": (local.extract, doctor),
+    "Local": (local.extract, probe, doctor),
     "Account": (account.register, account.login, account.logout, account.whoami, account.passwd),
     "Jobs": (
         transfer.upload,

@@ -16,7 +16,6 @@ from collections import deque
 from typing import Any, BinaryIO, Final
 
 import av.logging
-import av.subtitles.stream  # PyAV imports it at the first open, which is too late
 
 from fiapx.core.errors import FiapxError
 from fiapx.core.options import ExtractOptions

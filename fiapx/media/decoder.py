@@ -64,7 +64,7 @@ class Decoder(Supervised):
         """What the video is; waits for it. Raises what is wrong with the video."""
         if self._known is None:
             message = self._next()
-            with _sense():
+            with sense():
                 info, index = read_index(message)
                 filters.check_info(info)
             filters.check_pixels(*filters.picture_size(info, self._options), self._max_pixels)
@@ -81,10 +81,10 @@ class Decoder(Supervised):
         packets that the decoder refused."""
         expected = deque(segment.wanted)
         while (message := self._next()).head.get("type") == "frame":
-            with _sense():
+            with sense():
                 frame = _frame(message, expected)
             yield frame
-        with _sense():
+        with sense():
             yield frozenset(array("q", message.payload))
 
     def __exit__(
@@ -102,7 +102,7 @@ class Decoder(Supervised):
         if isinstance(message, FiapxError):
             raise message
         if message.head.get("type") == "error":
-            raise _error(message.head)
+            raise child_error(message.head)
         return message
 
     def _write_on(self) -> None:
@@ -125,7 +125,7 @@ class Decoder(Supervised):
         self._inbox.put(None)
 
     def _read(self) -> Message | None:
-        with _sense():
+        with sense():
             return read_message(self.stdout)
 
 
@@ -167,7 +167,7 @@ def _size(message: Message | FiapxError | None) -> int:
 
 
 @contextmanager
-def _sense() -> Iterator[None]:
+def sense() -> Iterator[None]:
     """Turn what a child that was taken over might send into DecoderFailed."""
     try:
         yield
@@ -175,7 +175,7 @@ def _sense() -> Iterator[None]:
         raise DecoderFailed("The decoder answered nonsense.") from error
 
 
-def _error(head: dict[str, Any]) -> FiapxError:
+def child_error(head: dict[str, Any]) -> FiapxError:
     kind = error_class(str(head.get("code")))
     text = visible(str(head.get("message")))[:_LONGEST_TEXT]
     return kind(text) if issubclass(kind, MediaError) else DecoderFailed(text)

@@ -6,21 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from fiapx.core.errors import FFmpegMissing, UnsupportedFormat
 from fiapx.core.options import ExtractOptions
-from fiapx.media import plan
+from fiapx.media import diagnosis, plan
 from fiapx.media.ffmpeg import find_ffmpeg
 from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, VideoInfo, Wanted
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
 from fiapx.media.segments import segments
-
-_TOLERANCE: Final = 0.25
-"""Seconds, and the share below, by which a whole video may end before its declared duration."""
-_TOLERANCE_SHARE: Final = 0.01
 
 
 class Pictures:
@@ -66,28 +61,11 @@ class Pictures:
 
     def warnings(self, missing: int, total: int) -> list[MediaWarning]:
         """What the user should know of the source. Call it after the last frame."""
-        found = []
-        if counts := self._cut_off():
-            text = "The source is cut off: what is there ends before the duration that it declares."
-            found.append(MediaWarning("source_truncated", text, counts))
-        if damaged := self.index.damaged + self._pool.refused:
-            text = f"The source is damaged: {damaged} packets could not be read as they should."
-            found.append(MediaWarning("source_damaged", text, {"packets": damaged}))
+        found = diagnosis.of_source(self.info, self.index, self._pool.refused)
         if missing:
             text = f"{missing} of {total} frames could not be decoded and are left out."
             found.append(MediaWarning("frames_missing", text, {"missing": missing, "wanted": total}))
         return found
-
-    def _cut_off(self) -> dict[str, int] | None:
-        """How much the container promises and how much there is, where that is less."""
-        info, index = self.info, self.index
-        declared, frames = info.declared_duration or 0.0, info.declared_frames
-        short = declared - index.streams_end > _TOLERANCE + _TOLERANCE_SHARE * declared
-        fewer = frames - index.packets > 1 + _TOLERANCE_SHARE * frames
-        if not short and not fewer:
-            return None
-        counts = {"declared_ms": round(declared * 1000), "read_ms": round(index.streams_end * 1000)}
-        return counts | ({"declared_frames": frames, "read_frames": index.packets} if frames else {})
 
     def _frames(self, pts: Sequence[int]) -> Iterator[EncodedFrame]:
         """The frames with these pts (ascending, unique), in order."""

@@ -7,6 +7,8 @@ from fractions import Fraction
 from typing import Any, cast
 
 import av
+import av.subtitles.codeccontext  # PyAV imports these once a video has subtitles, which is too late in the child
+import av.subtitles.stream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -49,18 +51,26 @@ def open_video(descriptor: int) -> tuple[InputContainer, VideoStream]:
 
     Raises UnsupportedFormat, CorruptMedia, NoVideoStream or UnsupportedCodec.
     """
+    container = open_container(descriptor)
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return container, _checked(stream)
+    raise NoVideoStream
+
+
+def open_container(descriptor: int) -> InputContainer:
+    """Raises UnsupportedFormat or CorruptMedia."""
     head = os.pread(descriptor, _HEAD, 0)
     if not head:
         raise UnsupportedFormat("The file is empty.")
     options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS, "max_streams": str(MAX_STREAMS)}
     try:
-        container = av.open(cast("Any", DescriptorFile(descriptor)), options=options, buffer_size=_BUFFER)
+        container: InputContainer = av.open(
+            cast("Any", DescriptorFile(descriptor)), options=options, buffer_size=_BUFFER
+        )
     except (av.error.FFmpegError, ValueError):
         raise (CorruptMedia if looks_like_video(head) else UnsupportedFormat) from None
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return container, _checked(stream)
-    raise NoVideoStream
+    return container
 
 
 def _checked(stream: VideoStream) -> VideoStream:

@@ -13,7 +13,7 @@ import pytest
 
 from fiapx.core.errors import DecoderFailed, NoVideoStream
 from fiapx.media import filters
-from fiapx.media.decoder import _error, _sense
+from fiapx.media.decoder import child_error, sense
 from fiapx.media.ipc import read_message
 from fiapx.media.manifest import source_record
 from fiapx.media.model import VideoInfo
@@ -46,22 +46,22 @@ def test_a_description_that_makes_no_sense_is_refused(change: dict[str, Any]) ->
     "head", [b"7", b"[" * 50_000, b"\xff", b"{}x", b"null"], ids=lambda head: head[:5].decode("latin1")
 )
 def test_nonsense_is_a_failure_of_the_decoder(head: bytes) -> None:
-    with pytest.raises(DecoderFailed), _sense():
+    with pytest.raises(DecoderFailed), sense():
         read_message(io.BytesIO(struct.pack(">II", len(head), 0) + head))
 
 
 def test_a_zero_time_base_is_a_failure_of_the_decoder() -> None:
     values = asdict(INFO) | {"sample_aspect": "1", "time_base": "1/0"}
-    with pytest.raises(DecoderFailed), _sense():
+    with pytest.raises(DecoderFailed), sense():
         VideoInfo.from_json(values)
 
 
 def test_it_can_blame_the_video_and_nothing_else() -> None:
-    assert isinstance(_error({"code": "no_video_stream", "message": "none"}), NoVideoStream)
+    assert isinstance(child_error({"code": "no_video_stream", "message": "none"}), NoVideoStream)
     for code in ("cancelled", "ffmpeg_missing", "auth_required", None):
-        assert type(_error({"code": code, "message": "x"})) is DecoderFailed
-    assert _error({"code": "media_error", "message": "\x1b[2J" + "x" * 9999}).message.startswith("\\x1b[2Jxxx")
-    assert len(_error({"code": "media_error", "message": "x" * 9999}).message) <= 300
+        assert type(child_error({"code": code, "message": "x"})) is DecoderFailed
+    assert child_error({"code": "media_error", "message": "\x1b[2J" + "x" * 9999}).message.startswith("\\x1b[2Jxxx")
+    assert len(child_error({"code": "media_error", "message": "x" * 9999}).message) <= 300
 
 
 def test_a_name_that_is_no_text_is_written_as_an_escape() -> None:

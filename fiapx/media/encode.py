@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -15,13 +16,17 @@ from fiapx.media.picture import Picture, Pixels
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
+_WEBP_METHOD: Final = 2
+"""A third faster than the default, and the files are 5% larger."""
 _COLOUR_TYPES: Final = {3: 2, 4: 6}
 """PNG's names for so many channels."""
 
 
 def encode(picture: Picture, options: ExtractOptions) -> bytes:
     """An image file."""
-    return png(picture.planes[0]) if options.format == "png" else jpeg(picture, options.quality)
+    if options.format == "png":
+        return png(picture.planes[0])
+    return webp(picture.planes[0], options.quality) if options.format == "webp" else jpeg(picture, options.quality)
 
 
 def jpeg(picture: Picture, quality: int) -> bytes:
@@ -30,6 +35,18 @@ def jpeg(picture: Picture, quality: int) -> bytes:
         return bytes(simplejpeg.encode_jpeg_yuv_planes(*picture.planes, quality, fastdct=False))
     pixels = np.ascontiguousarray(picture.rgb())
     return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", fastdct=False))
+
+
+def webp(pixels: Pixels, quality: int) -> bytes:
+    """A lossy WebP of RGB or RGBA, by libwebp."""
+    import av  # in the parent process, this alone needs it
+
+    packed = "rgba" if pixels.shape[-1] == 4 else "rgb24"
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=packed).reformat(format="bgra")
+    encoder = av.CodecContext.create("libwebp", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = frame.width, frame.height, "bgra", Fraction(1)
+    encoder.options = {"quality": str(quality), "compression_level": str(_WEBP_METHOD)}
+    return b"".join(bytes(packet) for packet in encoder.encode(frame))
 
 
 def png(pixels: Pixels) -> bytes:

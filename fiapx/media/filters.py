@@ -37,12 +37,17 @@ _SPACES: Final = {
 """The names that the filter colorspace has for what scale calls otherwise."""
 _YUV: Final = re.compile(r"yuvj?4\d\dp(?:(\d+)[bl]e)?")
 _ALPHA: Final = re.compile(r"yuva|rgba|bgra|argb|abgr|gbrap|ya8|ya16|pal8")
+_GREY: Final = re.compile(r"gray(?:(\d+)[bl]e)?")
+"""swscale takes it for full range, whatever it is told."""
+_DEINTERLACE: Final = {"mode": "frame", "redge": "0", "ecost": "1", "mcost": "0", "dcost": "0"}
+"""Of a single frame, since its neighbours are not decoded. With costs and edges, versions of FFmpeg differ."""
 _HD_LINES: Final = 720
 _TURNS: Final = frozenset(
     {"hflip", "vflip", *(f"transpose={way}" for way in ("clock", "cclock", "clock_flip", "cclock_flip"))}
 )
 _MAX_SIDE: Final = 65_500
 """Pixels; libjpeg's limit."""
+_MAX_WEBP_SIDE: Final = 16_383
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -71,14 +76,20 @@ def check_info(info: VideoInfo) -> None:
 
 
 def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:
-    """Width and height of the images: upright, square pixels, fit into what was asked, scaled up only if asked to."""
+    """Width and height of the images: upright, square pixels, fit into what was asked, scaled up only if asked to.
+
+    Raises FrameTooLarge for more than a WebP can hold.
+    """
     width, height = Fraction(info.width) * info.sample_aspect, Fraction(info.height)
     if info.rotation in (90, 270):
         width, height = height, width
     bounds = [
         bound / side for bound, side in ((options.width, width), (options.height, height)) if bound is not None
     ] + ([] if options.upscale else [Fraction(1)])
-    return max(round(width * min(bounds)), 1), max(round(height * min(bounds)), 1)
+    size = max(round(width * min(bounds)), 1), max(round(height * min(bounds)), 1)
+    if options.format == "webp" and max(size) > _MAX_WEBP_SIDE:
+        raise FrameTooLarge(f"The pictures are {size[0]}x{size[1]}; a WebP holds {_MAX_WEBP_SIDE} pixels a side.")
+    return size
 
 
 def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
@@ -96,19 +107,27 @@ def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
     width, height = picture_size(info, options)
     side = "full" if info.full_range else "limited"
     scale = {"w": str(width), "h": str(height), "flags": _EXACT, "in_color_matrix": info.matrix, "in_range": side}
+    before = _prepared(info, options)
     if layout(info, options) == "yuv420":
         same = {"out_color_matrix": info.matrix, "out_range": side}
-        return [*_upright(info), ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
+        return [*before, ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
     planar, packed = ("gbrap", "rgba") if layout(info, options) == "rgba" else ("gbrp", "rgb24")
     formats = [("format", {"pix_fmts": planar}), ("scale", {}), ("format", {"pix_fmts": packed})]
-    return [*_upright(info), ("scale", scale), *formats]
+    return [*before, ("scale", scale), *formats]
 
 
-def _upright(info: VideoInfo) -> list[Filter]:
-    turns = [_turn(step) for step in info.orientation]
+def _prepared(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
+    """Deinterlaced, in the range that swscale takes for granted, and upright."""
+    steps: list[Filter] = []
+    if options.deinterlace != "off":
+        steps.append(("estdif", {**_DEINTERLACE, "deint": "interlaced" if options.deinterlace == "auto" else "all"}))
+    if (grey := _GREY.fullmatch(info.pixel_format)) and not info.full_range:
+        unit = 2 ** (int(grey.group(1) or 8) - 8)
+        steps.append(("lut", {"c0": f"clip((val-{16 * unit})*{256 * unit - 1}/{219 * unit}+0.5,0,{256 * unit - 1})"}))
+    steps += [_turn(step) for step in info.orientation]
     if "vflip" in info.orientation:
-        turns.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale may pass them on as they are
-    return turns
+        steps.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale may pass them on as they are
+    return steps
 
 
 def _yuv420(info: VideoInfo) -> str:

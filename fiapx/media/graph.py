@@ -24,7 +24,12 @@ class Renderer:
         if shape != self._shape:
             self._shape, self._graph = shape, self._build(frame)
         self._graph.push(frame)
-        picture = self._graph.pull()
+        try:
+            picture = self._graph.pull()
+        except BlockingIOError:  # a filter waits for the next frame, which is no neighbour of this one
+            self._graph.push(None)
+            picture = self._graph.pull()
+            self._shape = ()
         assert isinstance(picture, VideoFrame)
         return self._rendering.from_frame(picture)
 

@@ -14,13 +14,13 @@ from fiapx.media.model import VideoInfo
 
 Filter = tuple[str, dict[str, str]]
 """A filter's name and its options."""
-Layout = Literal["rgb", "rgba", "yuv420"]
+Layout = Literal["gray", "rgb", "rgba", "yuv420"]
 """How a picture's pixels lie in memory; see `Picture`."""
 
 _EXACT: Final = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 """Without accurate_rnd and full_chroma_int, swscale's fast paths are up to 3 of 255 off and differ between CPUs.
 
-With them it writes planar RGB, and packs that in a second step, in less than half the time of writing packed RGB.
+With them it makes planar RGB of YUV, and packs that in a second step, in less than half the time of doing it at once.
 """
 
 _MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -38,7 +38,7 @@ _SPACES: Final = {
 _YUV: Final = re.compile(r"yuvj?4\d\dp(?:(\d+)[bl]e)?")
 _ALPHA: Final = re.compile(r"yuva|rgba|bgra|argb|abgr|gbrap|ya8|ya16|pal8")
 _GREY: Final = re.compile(r"gray(?:(\d+)[bl]e)?")
-"""swscale takes it for full range, whatever it is told."""
+"""Some versions of swscale take it for full range, whatever they are told."""
 _DEINTERLACE: Final = {"mode": "frame", "redge": "0", "ecost": "1", "mcost": "0", "dcost": "0"}
 """Of a single frame, since its neighbours are not decoded. With costs and edges, versions of FFmpeg differ."""
 _HD_LINES: Final = 720
@@ -105,19 +105,19 @@ def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
 def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
     """The filters from a decoded frame to one of `layout`."""
     width, height = picture_size(info, options)
-    side = "full" if info.full_range else "limited"
+    side = "full" if info.full_range or _GREY.fullmatch(info.pixel_format) else "limited"
     scale = {"w": str(width), "h": str(height), "flags": _EXACT, "in_color_matrix": info.matrix, "in_range": side}
     before = _prepared(info, options)
     if layout(info, options) == "yuv420":
         same = {"out_color_matrix": info.matrix, "out_range": side}
         return [*before, ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
     planar, packed = ("gbrap", "rgba") if layout(info, options) == "rgba" else ("gbrp", "rgb24")
-    formats = [("format", {"pix_fmts": planar}), ("scale", {}), ("format", {"pix_fmts": packed})]
-    return [*before, ("scale", scale), *formats]
+    steps = [("format", {"pix_fmts": planar}), ("scale", {})] if info.pixel_format.startswith("yuv") else []
+    return [*before, ("scale", scale), *steps, ("format", {"pix_fmts": packed})]
 
 
 def _prepared(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
-    """Deinterlaced, in the range that swscale takes for granted, and upright."""
+    """Deinterlaced, grey in full range, and upright."""
     steps: list[Filter] = []
     if options.deinterlace != "off":
         steps.append(("estdif", {**_DEINTERLACE, "deint": "interlaced" if options.deinterlace == "auto" else "all"}))

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
 from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
-from fiapx.cli.inputs import check_readable, expand, opened, source_name
-from fiapx.cli.outputs import STDOUT, PartFile, PipeOutput, check_free, sinks_for
+from fiapx.cli.engine import Engine
+from fiapx.cli.inputs import Inputs, check_readable, expand, opened, source_name
+from fiapx.cli.outputs import STDOUT, PartFile, PipeOutput, check_free, destinations, sinks_for
 from fiapx.cli.selection import extraction
 from fiapx.cli.signals import cancel_on_signals
 from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import plural
 from fiapx.core.errors import Cancelled, UsageError
 from fiapx.core.text import size, visible
+from fiapx.media.spare import Spare
 
 if TYPE_CHECKING:
     from fiapx.media.model import Output, Result
-
-    Work = Callable[[str, BinaryIO, Output, Event], Result]
 
 
 @extraction
@@ -36,6 +36,8 @@ def extract(
     output: flags.Output = None,
     overwrite: flags.Overwrite = False,
     skip_existing: flags.SkipExisting = False,
+    jobs: flags.Processes = None,
+    estimate: flags.Estimate = False,
     as_json: flags.AsJson = False,
     *,
     chosen: dict[str, Any],
@@ -51,68 +53,55 @@ def extract(
     terminal.json = as_json
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
-    work = _engine(terminal, **chosen)
-    inputs = expand(videos)
-    sinks = sinks_for(inputs.stems, output, terminal, several=inputs.several)
     batch = Batch(terminal)
     with cancel_on_signals() as cancelled:
-        for video, sink in sinks.items():
-            run = Run(terminal, work, video, sink, cancelled, overwrite=overwrite, skip_existing=skip_existing)
-            batch.attempt(video, run.into)
+        if estimate:
+            engine = Engine.of(terminal, chosen, jobs, cancelled)
+            _estimate(engine, expand(videos), output, batch)
+        else:
+            with Spare() as spare:  # gets ready while the options are read
+                engine = Engine.of(terminal, chosen, jobs, cancelled)
+                inputs = expand(videos)
+                sinks = sinks_for(inputs.stems, output, terminal, several=inputs.several)
+                for video, sink in sinks.items():
+                    run = Run(engine, spare, video, sink, overwrite=overwrite, skip_existing=skip_existing)
+                    batch.attempt(video, run.into)
     batch.finish()
 
 
-def _engine(terminal: Terminal, **chosen: Any) -> Work:
-    """The engine with everything decided but the video. Imported here, since it is slow to load."""
-    from fiapx.cli.config import load_settings
-    from fiapx.core.options import extract_options
-    from fiapx.media.extract import extract as run
-    from fiapx.media.model import Limits, Source
+def _estimate(engine: Engine, inputs: Inputs, output: str | None, batch: Batch) -> None:
+    from fiapx.cli.estimating import Estimates
 
-    wanted = extract_options(**chosen)
-    settings = load_settings()
-    limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
-
-    def work(name: str, file: BinaryIO, output: Output, cancelled: Event) -> Result:
-        with terminal.progress(name) as advance:
-            return run(
-                Source(name, file),
-                wanted,
-                output,
-                limits=limits,
-                ffmpeg=settings.ffmpeg,
-                on_progress=lambda progress: advance(progress.done, progress.total),
-                cancelled=cancelled,
-            )
-
-    return work
+    targets = {} if output == STDOUT else destinations(inputs.stems, output, several=inputs.several)
+    estimates = Estimates(engine)
+    for video in inputs.stems:
+        batch.attempt(video, partial(estimates.of, video, targets.get(video)))
 
 
 @dataclass(frozen=True)
 class Run:
     """One video on its way into one sink."""
 
-    terminal: Terminal
-    work: Work
+    engine: Engine
+    spare: Spare
     video: str
     sink: Path | PipeOutput
-    cancelled: Event
     overwrite: bool
     skip_existing: bool
 
     def into(self, report: dict[str, Any]) -> None:
         """Extract, and add what there is to tell to the report."""
-        if self.cancelled.is_set():
+        if self.engine.cancelled.is_set():
             raise Cancelled
         report["output"] = STDOUT if isinstance(self.sink, PipeOutput) else str(self.sink)
         if self._is_there():
             report["skipped"] = True
-            self.terminal.say(visible(f"{self.sink}: skipped, since it exists"))
+            self.engine.terminal.say(visible(f"{self.sink}: skipped, since it exists"))
             return
         began = time.monotonic()
         result = self._to_pipe(self.sink) if isinstance(self.sink, PipeOutput) else self._to_file(self.sink)
         for warning in result.warnings:
-            self.terminal.warn(visible(f"{self.video}: {warning.message} ({warning.code})"))
+            self.engine.terminal.warn(visible(f"{self.video}: {warning.message} ({warning.code})"))
         report |= {
             "frames": result.frames,
             "bytes": result.size,
@@ -124,24 +113,30 @@ class Run:
 
     def _is_there(self) -> bool:
         """Whether the output is left as it is. A wrong name is told before an output that exists."""
-        check_readable(self.video, self.terminal)
+        check_readable(self.video, self.engine.terminal)
         if self.skip_existing and isinstance(self.sink, Path) and self.sink.is_file():
             return True
         check_free(self.sink, overwrite=self.overwrite)
         return False
 
+    def _opened(self) -> AbstractContextManager[BinaryIO]:
+        return opened(self.video, self.engine.terminal, self.engine.cancelled)
+
+    def _extract(self, file: BinaryIO, output: Output) -> Result:
+        return self.engine.extract(source_name(self.video), file, output, self.spare)
+
     def _to_pipe(self, pipe: PipeOutput) -> Result:
-        with opened(self.video, self.terminal, self.cancelled) as file:
-            result = self.work(source_name(self.video), file, pipe, self.cancelled)
+        with self._opened() as file:
+            result = self._extract(file, pipe)
         pipe.commit()
         return result
 
     def _to_file(self, target: Path) -> Result:
-        with opened(self.video, self.terminal, self.cancelled) as file:
+        with self._opened() as file:
             if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
                 raise UsageError(f"the output {str(target)!r} is the video itself")
             with PartFile(target) as part:
-                result = self.work(source_name(self.video), file, part, self.cancelled)
+                result = self._extract(file, part)
                 part.commit()
-        self.terminal.say(f"{visible(str(target))}: {plural(result.frames, 'frame')}, {size(result.size)}")
+        self.engine.terminal.say(f"{visible(str(target))}: {plural(result.frames, 'frame')}, {size(result.size)}")
         return result

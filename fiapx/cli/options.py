@@ -13,12 +13,19 @@ Sources = Annotated[
     list[str],
     typer.Argument(metavar="VIDEO", help="Video files, folders of them, or - for standard input.", show_default=False),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, max=256, help="Decode with N processes. \\[default: one for each core]"
+    ),
+]
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids of jobs.", show_default=False)]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.", show_default=False)]
 Email = Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the account.", show_default=False)]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Estimate = Annotated[bool, typer.Option("--estimate", help="Tell what it would give and take, and write nothing.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out videos whose output exists.")]
 Output = Annotated[
     str | None,

@@ -13,17 +13,20 @@ import socket
 import sys
 from array import array
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Final
 
 import av.logging
 
 from fiapx.core.errors import FiapxError
 from fiapx.core.options import ExtractOptions
-from fiapx.media import sandbox
+from fiapx.media import filters, sandbox
 from fiapx.media.decode import VideoDecoder
-from fiapx.media.encode import encode
-from fiapx.media.ipc import read_index, read_message, write_index, write_message
+from fiapx.media.draw import Drawing
+from fiapx.media.graph import Renderer
+from fiapx.media.ipc import read_index, read_message, write_frame, write_index, write_message
 from fiapx.media.model import EncodedFrame, Run
+from fiapx.media.segments import Kind
 
 _HELD: Final = 64 * 1024**2
 """Bytes of images that wait for one that did not come out in its turn; with more, it is taken for lost."""
@@ -47,45 +50,61 @@ def _serve(descriptor: int, requests: BinaryIO, out: BinaryIO) -> None:
     try:
         options = ExtractOptions.model_validate(job["options"])
         known = read_message(requests) if job["indexed"] else None
-        decoder = VideoDecoder(descriptor, options, job["max_pixels"], read_index(known) if known else None)
+        decoder = VideoDecoder(descriptor, job["max_pixels"], read_index(known) if known else None)
+        filters.check_pixels(*filters.picture_size(decoder.info, options), job["max_pixels"])
         if known is None:
             write_index(out, decoder.info, decoder.index)
+        studio = Studio(decoder, options)
         for line in requests:
-            _send_segment(out, decoder, json.loads(line), options)
+            _send_segment(out, studio, json.loads(line))
     except FiapxError as error:
         write_message(out, {"type": "error", "code": error.code, "message": error.message})
     except MemoryError:
         write_message(out, {"type": "error", "code": "limit_exceeded", "message": "The video needs too much memory."})
 
 
-def _send_segment(out: BinaryIO, decoder: VideoDecoder, request: dict[str, Any], options: ExtractOptions) -> None:
+class Studio:
+    """A decoder, and what to make of its frames."""
+
+    def __init__(self, decoder: VideoDecoder, options: ExtractOptions) -> None:
+        self.decoder = decoder
+        self._options = options
+        self._drawings: dict[Kind, tuple[Renderer, Drawing]] = {}
+
+    def frames(self, run: Run, kind: Kind) -> Iterator[EncodedFrame]:
+        """The run's frames, finished, as they come out."""
+        if kind not in self._drawings:
+            drawing = Drawing(kind, self.decoder.info, self._options)
+            self._drawings[kind] = Renderer(drawing.rendering), drawing
+        render, drawing = self._drawings[kind]
+        for pts, frame in self.decoder.frames(run):
+            yield drawing.finish(pts, render(frame))
+
+
+def _send_segment(out: BinaryIO, studio: Studio, request: dict[str, Any]) -> None:
     for first, last, wanted in request["runs"]:
-        _send_frames(out, decoder, Run(first, last, tuple(wanted)), options)
-    write_message(out, {"type": "done"}, array("q", sorted(decoder.refused)).tobytes())
-    decoder.refused.clear()
+        for frame in in_order(studio.frames(Run(first, last, tuple(wanted)), request["kind"]), wanted):
+            write_frame(out, frame)
+    refused = studio.decoder.refused
+    write_message(out, {"type": "done"}, array("q", sorted(refused)).tobytes())
+    refused.clear()
 
 
-def _send_frames(out: BinaryIO, decoder: VideoDecoder, run: Run, options: ExtractOptions) -> None:
-    """Send the run's frames in order of pts. One that comes out late, after a second try, is waited for."""
-    waiting = deque(run.wanted)
+def in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[EncodedFrame]:
+    """The frames in order of pts. One that comes out late, after a second try, is waited for."""
+    waiting = deque(wanted)
     held: dict[int, EncodedFrame] = {}
     size = 0
-    for pts, picture in decoder.frames(run):
-        if not waiting or pts < waiting[0]:
+    for frame in frames:
+        if not waiting or frame.pts < waiting[0]:
             continue  # taken for lost
-        held[pts] = frame = EncodedFrame(pts, picture.width, picture.height, encode(picture, options))
+        held[frame.pts] = frame
         size += len(frame.data)
         while held and (waiting[0] in held or size > _HELD):
             if following := held.pop(waiting.popleft(), None):
                 size -= len(following.data)
-                _send(out, following)
-    for pts in sorted(held):
-        _send(out, held[pts])
-
-
-def _send(out: BinaryIO, frame: EncodedFrame) -> None:
-    head = {"type": "frame", "pts": frame.pts, "width": frame.width, "height": frame.height}
-    write_message(out, head, frame.data)
+                yield following
+    yield from (held[pts] for pts in sorted(held))
 
 
 if __name__ == "__main__":

@@ -20,15 +20,11 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from fiapx.core.errors import CorruptMedia
-from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.formats import DECODER_OPTIONS
-from fiapx.media.graph import Renderer
 from fiapx.media.index import build_index
 from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo
-from fiapx.media.picture import Picture
 from fiapx.media.probe import describe, open_video
-from fiapx.media.render import rendering
 
 _EARLIER: Final = (0, 1, 4)
 """How many keyframes earlier than planned to start, one try after the other, while a frame has not come out."""
@@ -44,7 +40,6 @@ class VideoDecoder:
     def __init__(
         self,
         descriptor: int,
-        options: ExtractOptions,
         max_pixels: int,
         known: tuple[VideoInfo, Index] | None = None,
     ) -> None:
@@ -57,9 +52,7 @@ class VideoDecoder:
         filters.check_pixels(self._stream.width or 0, self._stream.height or 0, max_pixels)
         self.info, self.index = known or self._find_out()
         self._starts = _keyframes(self.index)
-        filters.check_pixels(*filters.picture_size(self.info, options), max_pixels)
         self._disposable = _has_disposable_pictures(self._stream)
-        self._render = Renderer(rendering(self.info, options))
         self._whole: Iterator[VideoFrame] | None = None
         self._ahead: VideoFrame | None = None
 
@@ -71,8 +64,8 @@ class VideoDecoder:
         self._open()
         return info, _beginning_with(first.pts, index)
 
-    def frames(self, run: Run) -> Iterator[tuple[int, Picture]]:
-        """(pts, picture) of the run's wanted frames. What cannot be decoded is left out."""
+    def frames(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+        """(pts, frame) of the run's wanted frames. What cannot be decoded is left out."""
         missing = set(run.wanted)
         position = bisect_left(self._starts, run.first)
         for earlier in _EARLIER:
@@ -82,7 +75,7 @@ class VideoDecoder:
         if missing and self._whole is not None:
             yield from self._decode_on(missing)
 
-    def _decode(self, first: int, last: int, missing: set[int], *, exact: bool) -> Iterator[tuple[int, Picture]]:
+    def _decode(self, first: int, last: int, missing: set[int], *, exact: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from a keyframe. Where it turns out to be none, give nothing and turn to decoding the whole video."""
         wanted, start, proven = frozenset(missing), self.index.pts[first], first == 0
         for frame in self._fed(first, last, None if exact else wanted | {start}):
@@ -94,10 +87,10 @@ class VideoDecoder:
             proven = True
             if frame.pts in missing:
                 missing.remove(frame.pts)
-                yield frame.pts, self._render(frame)
+                yield frame.pts, frame
         self._stream.codec_context.flush_buffers()
 
-    def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, Picture]]:
+    def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Go on decoding the whole video until the missing frames have come out, or one after them has."""
         last = max(missing)
         while (frame := self._ahead or next(cast("Any", self._whole), None)) is not None:
@@ -106,7 +99,7 @@ class VideoDecoder:
                 return
             if frame.pts in missing:
                 missing.remove(frame.pts)
-                yield frame.pts, self._render(frame)
+                yield frame.pts, frame
 
     def _fed(self, first: int, last: int, wanted: frozenset[int] | None) -> Iterator[VideoFrame]:
         """The frames that come out of packets `first` to `last`; given `wanted`, not others that nothing refers to."""

@@ -17,7 +17,7 @@ from fiapx.core.errors import DecoderFailed, FiapxError, MediaError, error_class
 from fiapx.core.options import ExtractOptions
 from fiapx.core.text import visible
 from fiapx.media import filters
-from fiapx.media.ipc import Message, read_index, read_message, write_index
+from fiapx.media.ipc import Message, read_frame, read_index, read_message, write_index
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch
 from fiapx.media.segments import Segment
@@ -82,7 +82,7 @@ class Decoder(Supervised):
         expected = deque(segment.wanted)
         while (message := self._next()).head.get("type") == "frame":
             with sense():
-                frame = _frame(message, expected)
+                frame = _expected(message, expected)
             yield frame
         with sense():
             yield frozenset(array("q", message.payload))
@@ -181,10 +181,10 @@ def child_error(head: dict[str, Any]) -> FiapxError:
     return kind(text) if issubclass(kind, MediaError) else DecoderFailed(text)
 
 
-def _frame(message: Message, expected: deque[int]) -> EncodedFrame:
+def _expected(message: Message, expected: deque[int]) -> EncodedFrame:
     """A frame that was asked for and comes in its turn; the child may skip, and do nothing else."""
-    head = message.head
+    frame = read_frame(message)
     while expected:
-        if expected.popleft() == head["pts"]:
-            return EncodedFrame(int(head["pts"]), int(head["width"]), int(head["height"]), message.payload)
+        if expected.popleft() == frame.pts:
+            return frame
     raise DecoderFailed("The decoder sent a frame that nobody asked for.")

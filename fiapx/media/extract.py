@@ -1,20 +1,20 @@
-"""The one entry point of the engine: index, plan, decode, pack."""
+"""The one entry point of the engine: index, choose, decode in segments, assemble."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fiapx.core.cores import granted_cores
-from fiapx.core.errors import NoFrames
 from fiapx.core.options import ExtractOptions
-from fiapx.media import manifest, plan
-from fiapx.media.archive import Archive, frame_name
+from fiapx.media import manifest
+from fiapx.media.archive import Archive
+from fiapx.media.assemble import Assembly
+from fiapx.media.choose import choose
 from fiapx.media.decoder import Decoder
 from fiapx.media.digest import SourceDigest
-from fiapx.media.manifest import FrameRecord
-from fiapx.media.model import EncodedFrame, Index, Limits, Output, Progress, Result, Source, VideoInfo, Wanted
+from fiapx.media.model import Index, Limits, Output, Progress, Result, Source, VideoInfo
 from fiapx.media.pictures import Pictures
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
@@ -52,38 +52,20 @@ def extract(
         Archive(output, limits.max_output_bytes) as archive,
     ):
         pictures = Pictures(pool, source, options, limits, ffmpeg, watch)
-        wanted = plan.choose(pictures.info, pictures.index, options, limits.max_frames)
-        records: list[FrameRecord] = []
-        for want, frame in pictures.matched(wanted):
-            records.append(_store(archive, pictures.info, want, frame, len(records) + 1, options))
-            on_progress(Progress(len(records), len(wanted)))
+        info, index = pictures.info, pictures.index
+
+        def scenes(pts: Sequence[int]) -> list[int]:
+            return pictures.scenes(pts, lambda done: on_progress(Progress(done, len(pts))))
+
+        choice = choose(info, index, options, limits.max_frames, scenes)
+        total = len(choice.wanted)
+        assembly = Assembly(archive, info, options)
+        for want, frame in pictures.matched(choice.wanted):
+            assembly.add(want, frame)
+            on_progress(Progress(assembly.seen, total))
             watch.check()
-        if not records:
-            raise NoFrames
-        warnings = pictures.warnings(len(wanted) - len(records), len(wanted))
-        duration = float(pictures.info.seconds(pictures.index.end_pts))
-        described = manifest.source_record(source.name, digest.size, digest.hex(watch), pictures.info, duration)
+        warnings = [*choice.warnings, *pictures.warnings(total - assembly.seen, total)]
+        duration = float(info.seconds(index.end_pts))
+        described = manifest.source_record(source.name, digest.size, digest.hex(watch), info, duration)
         versions = manifest.versions(pictures.ffmpeg_version)
-        document = manifest.as_json(described, options, pictures.engine, versions, warnings, records)
-        entry = archive.add("manifest.json", document)
-        archive.add("manifest.csv", manifest.as_csv(records))
-        size, sha256 = archive.close()
-    return Result(len(records), size, sha256, entry.offset, entry.size, pictures.engine, tuple(warnings))
-
-
-def _store(
-    archive: Archive, info: VideoInfo, want: Wanted, frame: EncodedFrame, index: int, options: ExtractOptions
-) -> FrameRecord:
-    entry = archive.add(frame_name(index, want.time, options.format), frame.data)
-    return FrameRecord(
-        index=index,
-        file=entry.name,
-        time=round(float(want.time), 6),
-        shown_at=round(float(info.seconds(frame.pts)), 6),
-        pts=frame.pts,
-        width=frame.width,
-        height=frame.height,
-        bytes=entry.size,
-        offset=entry.offset,
-        sha256=entry.sha256,
-    )
+        return assembly.close(index.end_pts, described, pictures.engine, versions, warnings)

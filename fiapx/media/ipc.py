@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from array import array
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from fiapx.media.model import Index, VideoInfo
+from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Look, VideoInfo, tile_size
 
 _LENGTHS: Final = struct.Struct(">II")
 _MAX_HEAD: Final = 64 * 1024
@@ -75,3 +76,34 @@ def read_index(message: Message) -> tuple[VideoInfo, Index]:
         damaged=int(head["damaged"]),
     )
     return VideoInfo.from_json(head["info"]), index
+
+
+def write_frame(stream: BinaryIO, frame: EncodedFrame) -> None:
+    """Tell a finished frame."""
+    look = frame.look
+    head = {
+        "type": "frame",
+        "pts": frame.pts,
+        "width": frame.width,
+        "height": frame.height,
+        "tile": len(frame.tile),
+        "look": [look.dark, look.sharpness] if look else None,
+    }
+    write_message(stream, head, b"".join((look.thumbnail if look else b"", frame.tile, frame.data)))
+
+
+def read_frame(message: Message) -> EncodedFrame:
+    """What `write_frame` has told. Raises ValueError, TypeError or LookupError for nonsense."""
+    head, payload, begin, look = message.head, message.payload, 0, None
+    if head["look"] is not None:
+        begin = math.prod(THUMBNAIL)
+        dark, sharpness = head["look"]
+        look = Look(float(dark), float(sharpness), payload[:begin])
+    end = begin + int(head["tile"])
+    frame = EncodedFrame(
+        int(head["pts"]), int(head["width"]), int(head["height"]), payload[end:], look, payload[begin:end]
+    )
+    tile = math.prod(tile_size(frame.width, frame.height)) * 3
+    if not begin <= end < len(payload) or len(frame.tile) not in (0, tile) or min(frame.width, frame.height) < 1:
+        raise ValueError("a frame is incomplete")
+    return frame

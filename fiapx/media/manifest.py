@@ -14,6 +14,7 @@ from typing import Any, Final
 import fiapx
 from fiapx.core.options import ExtractOptions
 from fiapx.media.model import MediaWarning, VideoInfo
+from fiapx.media.sheet import SheetRecord
 
 FORMAT: Final = 1
 """Raised when a field changes its meaning or goes."""
@@ -34,6 +35,17 @@ class FrameRecord:
     bytes: int
     offset: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class DroppedRecord:
+    """A frame that was left out: `reason` is ``black``, ``blurred`` or ``similar``, and `measure` what says so."""
+
+    time: float
+    shown_at: float
+    pts: int
+    reason: str
+    measure: float
 
 
 def source_record(name: str, size: int, sha256: str, info: VideoInfo, duration: float) -> dict[str, Any]:
@@ -69,6 +81,8 @@ def as_json(
     found_versions: dict[str, str],
     warnings: Sequence[MediaWarning],
     frames: Sequence[FrameRecord],
+    dropped: Sequence[DroppedRecord],
+    sheets: Sequence[SheetRecord],
 ) -> bytes:
     """The JSON document, one frame a line."""
     head = {
@@ -79,8 +93,18 @@ def as_json(
         "versions": found_versions,
         "warnings": [warning.as_dict() for warning in warnings],
     }
-    rows = ",\n".join(json.dumps(asdict(frame)) for frame in frames)
-    return f'{json.dumps(head, indent=1)[:-2]},\n "frames": [\n{rows}\n]}}\n'.encode()
+    lists: dict[str, Sequence[FrameRecord | DroppedRecord | SheetRecord]] = {
+        "dropped": dropped,
+        "sheets": sheets,
+        "frames": frames,
+    }
+    parts = (f' "{name}": {_rows(records)}' for name, records in lists.items())
+    return "".join((json.dumps(head, indent=1)[:-2], ",\n", ",\n".join(parts), "\n}\n")).encode()
+
+
+def _rows(records: Sequence[FrameRecord | DroppedRecord | SheetRecord]) -> str:
+    lines = ",\n".join(json.dumps(asdict(record)) for record in records)
+    return f"[\n{lines}\n]" if lines else "[]"
 
 
 def as_csv(frames: Sequence[FrameRecord]) -> bytes:

@@ -154,11 +154,39 @@ class Run:
     wanted: tuple[int, ...]
 
 
+THUMBNAIL: Final = (64, 36)
+"""Width and height of the grey pictures by which frames are compared."""
+TILE: Final = 160
+"""Longest side of a picture on a contact sheet, in pixels."""
+
+
+def tile_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of an image on a contact sheet; it is not made larger."""
+    scale = max(width / TILE, height / TILE, 1)
+    return max(round(width / scale), 1), max(round(height / scale), 1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a frame shows, as numbers."""
+
+    dark: float
+    """Share of its pixels that are black."""
+    sharpness: float
+    """See `draw`."""
+    thumbnail: bytes
+    """Brightness, of size THUMBNAIL, in rows."""
+
+
 @dataclass(frozen=True)
 class EncodedFrame:
-    """One image file."""
+    """One image file (of a thumbnail: its bytes), and what is to be known of it."""
 
     pts: int
     width: int
     height: int
     data: bytes
+    look: Look | None = None
+    """Where frames may be dropped for what they show."""
+    tile: bytes = b""
+    """Packed RGB of `tile_size`, where contact sheets are made."""

@@ -20,6 +20,7 @@ _LUMA: Final = np.array((19595, 38470, 7471), np.uint32)
 class Picture:
     """One picture. `planes` by layout:
 
+    - ``gray``: (height, width, 1) uint8
     - ``rgb``: (height, width, 3) uint8
     - ``rgba``: (height, width, 4) uint8, alpha not multiplied in
     - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2), uint8, in BT.601 and full range with
@@ -49,8 +50,8 @@ class Picture:
     def small(self, width: int, height: int) -> Pixels:
         """RGB of shape (height, width, 3): the mean of each block of pixels."""
         if self.layout != "yuv420":
-            return _means(self.rgb(), width, height).round().astype(np.uint8)
-        luma, blue, red = (_means(plane, width, height) for plane in self.planes)
+            return means(self.rgb(), width, height).round().astype(np.uint8)
+        luma, blue, red = (means(plane, width, height) for plane in self.planes)
         blue, red = blue - 128, red - 128
         rgb = np.stack((luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue), axis=-1)
         return rgb.round().clip(0, 255).astype(np.uint8)
@@ -63,7 +64,7 @@ class Picture:
         return ((pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255).astype(np.uint8)
 
 
-def _means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
+def means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
     """Means over `height` by `width` blocks, whose borders lie at the nearest whole pixels."""
     rows = np.arange(height) * plane.shape[0] // height
     columns = np.arange(width) * plane.shape[1] // width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source,
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
-from fiapx.media.segments import segments
+from fiapx.media.segments import Kind, segments
 
 
 class Pictures:
@@ -49,9 +49,14 @@ class Pictures:
         """Who decoded: ``fast``, ``ffmpeg``, or ``fast+ffmpeg``."""
         return "+".join(self._used)
 
+    @property
+    def fast(self) -> bool:
+        """Whether the children decode, instead of FFmpeg's command line."""
+        return self._options.engine != "ffmpeg" and self._pool.index.reliable
+
     def matched(self, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, EncodedFrame]]:
         """Each wanted entry with its frame; a frame may serve several. What cannot be decoded is left out."""
-        frames = self._frames(list(dict.fromkeys(want.pts for want in wanted)))
+        frames = self._frames(list(dict.fromkeys(want.pts for want in wanted)), "image")
         frame = next(frames, None)
         for want in wanted:
             while frame is not None and frame.pts < want.pts:
@@ -67,19 +72,36 @@ class Pictures:
             found.append(MediaWarning("frames_missing", text, {"missing": missing, "wanted": total}))
         return found
 
-    def _frames(self, pts: Sequence[int]) -> Iterator[EncodedFrame]:
+    def scenes(self, pts: Sequence[int], on_progress: Callable[[int], None]) -> list[int]:
+        """Those of these frames (pts ascending, unique) that begin a scene; has to decode them all."""
+        from fiapx.media.likeness import scene_starts
+
+        def thumbnails() -> Iterator[tuple[int, bytes]]:
+            for done, frame in enumerate(self._frames(pts, "thumbnail"), 1):
+                yield frame.pts, frame.data
+                on_progress(done)
+                self._watch.check()
+
+        assert self._options.scenes is not None
+        return list(scene_starts(thumbnails(), self._options.scenes))
+
+    def _frames(self, pts: Sequence[int], kind: Kind) -> Iterator[EncodedFrame]:
         """The frames with these pts (ascending, unique), in order."""
         given = 0
-        if self._options.engine != "ffmpeg" and self._pool.index.reliable:
-            self._used.append("fast")
-            for frame in self._pool.frames(segments(plan.runs(self.index, pts))):
+        if self.fast:
+            self._use("fast")
+            for frame in self._pool.frames(segments(plan.runs(self.index, pts), kind)):
                 if frame.pts != pts[given] and self._reference is not None:
                     break
                 given = pts.index(frame.pts, given) + 1
                 yield frame
         if given < len(pts) and self._reference is not None:
-            self._used.append("ffmpeg")
-            yield from self._reference.frames(self.info, self._options, pts[given:])
+            self._use("ffmpeg")
+            yield from self._reference.frames(self.info, self._options, pts[given:], kind)
+
+    def _use(self, engine: str) -> None:
+        if engine not in self._used:
+            self._used.append(engine)
 
     @cached_property
     def _reference(self) -> Reference | None:

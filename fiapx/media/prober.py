@@ -18,15 +18,12 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from fiapx.core.errors import FiapxError
-from fiapx.core.options import ExtractOptions
 from fiapx.media import sandbox
 from fiapx.media.contents import Contents, Stream
 from fiapx.media.decode import VideoDecoder
 from fiapx.media.ipc import write_index, write_message
 from fiapx.media.probe import open_container
 
-_SMALL: Final = ExtractOptions(width=16)
-"""So that no picture is too large because of its aspect ratio alone."""
 _KINDS: Final = frozenset({"video", "audio", "subtitle", "attachment"})
 _NAME: Final = 200
 _PRIMARIES: Final = {
@@ -59,7 +56,7 @@ def main() -> None:
     out = sys.stdout.buffer
     try:
         write_message(out, {"type": "contents", "contents": contents(open_container(descriptor)).to_json()})
-        decoder = VideoDecoder(descriptor, _SMALL, job["max_pixels"])
+        decoder = VideoDecoder(descriptor, job["max_pixels"])
         write_index(out, decoder.info, decoder.index)
     except FiapxError as error:
         write_message(out, {"type": "error", "code": error.code, "message": error.message})

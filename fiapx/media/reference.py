@@ -26,6 +26,7 @@ from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
+from fiapx.media.segments import Kind
 
 _SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?")
 _GLOBAL: Final = (
@@ -78,13 +79,15 @@ class Reference:
         keyframes = b"\1" + bytes(len(pts) - 1)
         return replace(demuxed, pts=pts, keyframes=keyframes, end_pts=end, reliable=True)
 
-    def frames(self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int]) -> Iterator[EncodedFrame]:
+    def frames(
+        self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int], kind: Kind = "image"
+    ) -> Iterator[EncodedFrame]:
         """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""
-        from fiapx.media.encode import encode
-        from fiapx.media.render import rendering
+        from fiapx.media.draw import Drawing
 
         graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
-        how = rendering(info, options)
+        drawing = Drawing(kind, info, options)
+        how = drawing.rendering
         for name, arguments in how.filters:
             graph = graph.filter(name, **arguments)
         output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt=how.pixel_format, fps_mode="passthrough")
@@ -94,8 +97,7 @@ class Reference:
                 if len(data := child.stdout.read(how.frame_bytes)) < how.frame_bytes:
                     break
                 pts, _ = times.next()
-                frame = EncodedFrame(pts, how.width, how.height, encode(how.from_bytes(data), options))
-                heapq.heappush(held, (pts, number, frame))
+                heapq.heappush(held, (pts, number, drawing.finish(pts, how.from_bytes(data))))
                 if len(held) > _REORDERED:
                     yield heapq.heappop(held)[-1]
             if child.join():

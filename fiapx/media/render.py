@@ -16,8 +16,8 @@ from fiapx.media.picture import Picture, Pixels
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-_FORMATS: Final[dict[Layout, str]] = {"rgb": "rgb24", "rgba": "rgba", "yuv420": "yuv420p"}
-_CHANNELS: Final[dict[Layout, int]] = {"rgb": 3, "rgba": 4}
+_FORMATS: Final[dict[Layout, str]] = {"gray": "gray", "rgb": "rgb24", "rgba": "rgba", "yuv420": "yuv420p"}
+_CHANNELS: Final[dict[Layout, int]] = {"gray": 1, "rgb": 3, "rgba": 4}
 """Of packed pixels."""
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fiapx.core.errors import NoFrames, TooManyFrames
 from fiapx.core.options import extract_options
+from fiapx.media.choose import choose
 from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo, Wanted
-from fiapx.media.plan import choose, runs
+from fiapx.media.plan import runs
 
 MANY = 10**6
 
@@ -29,7 +30,7 @@ def index(pts: list[int], duration: int = 40, keyframes: bytes | None = None) ->
 
 
 def picked(pts: list[int], *, start_pts: int = 0, max_frames: int = MANY, **options: object) -> list[Wanted]:
-    return choose(info(start_pts=start_pts), index(pts), extract_options(**options), max_frames)
+    return choose(info(start_pts=start_pts), index(pts), extract_options(**options), max_frames, list).wanted
 
 
 def test_the_last_frame_at_or_before_the_wanted_time_is_taken() -> None:
@@ -97,9 +98,9 @@ def test_groups_with_nothing_wanted_are_not_decoded() -> None:
     assert list(runs(index([0, 10, 20, 30], keyframes=b"\1\1\1\1"), [30])) == [Run(3, 3, (30,))]
 
 
-def test_a_leading_picture_starts_at_the_group_before() -> None:
+def test_a_leading_picture_counts_as_one_of_the_group_before() -> None:
     pts, keyframes = [0, 10, 40, 20, 30, 50], b"\1\0\1\0\0\0"
-    assert list(runs(index(pts, keyframes=keyframes), [20, 50])) == [Run(0, 5, (20, 50))]
+    assert list(runs(index(pts, keyframes=keyframes), [20, 50])) == [Run(0, 3, (20,)), Run(2, 5, (50,))]
 
 
 def test_a_stream_that_starts_without_a_keyframe_is_decoded_from_its_beginning() -> None:

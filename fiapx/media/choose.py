@@ -118,7 +118,7 @@ class _Choosing:
 
     def _within_budget(self, candidates: Sequence[T]) -> Sequence[T]:
         """All of them or, if these are more than `max_frames`, the middles of so many equal parts."""
-        available, budget = len(candidates), self._options.max_frames
+        available, budget = _length(candidates), self._options.max_frames
         count = min(available, budget or available)
         if count > self._limit:
             raise TooManyFrames(
@@ -131,3 +131,10 @@ class _Choosing:
 
     def _lasts(self) -> str:
         return f"the video lasts from {float(self._first):.3f} to {float(self._video_end):.3f} s."
+
+
+def _length(candidates: Sequence[T]) -> int:
+    """Like `len`, which fails for a range of 2**63 and more."""
+    if isinstance(candidates, range):
+        return max(candidates.stop - candidates.start, 0)
+    return len(candidates)

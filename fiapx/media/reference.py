@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import ffmpeg
 
@@ -28,7 +28,7 @@ from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
 from fiapx.media.segments import Kind
 
-_SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?")
+_SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?.* iskey:([01]) ")
 _GLOBAL: Final = (
     "-nostdin",
     "-hide_banner",
@@ -73,10 +73,10 @@ class Reference:
         shown = list(times)
         if not shown:
             raise CorruptMedia("No picture of the video can be decoded.")
-        pts = array("q", (time for time, _ in shown))
+        pts = array("q", (frame.pts for frame in shown))
         last_step = pts[-1] - pts[-2] if len(pts) > 1 else 1
-        end = pts[-1] + (shown[-1][1] or last_step)
-        keyframes = b"\1" + bytes(len(pts) - 1)
+        end = pts[-1] + (shown[-1].duration or last_step)
+        keyframes = bytes(frame.key for frame in shown)
         return replace(demuxed, pts=pts, keyframes=keyframes, end_pts=end, reliable=True)
 
     def frames(
@@ -96,7 +96,7 @@ class Reference:
             for number in itertools.count():
                 if len(data := child.stdout.read(how.frame_bytes)) < how.frame_bytes:
                     break
-                pts, _ = times.next()
+                pts = times.next().pts
                 heapq.heappush(held, (pts, number, drawing.finish(pts, how.from_bytes(data))))
                 if len(held) > _REORDERED:
                     yield heapq.heappop(held)[-1]
@@ -139,11 +139,19 @@ class Reference:
                 yield child, times
 
 
+class _Shown(NamedTuple):
+    """What showinfo says of a frame: pts and duration (or 0) in ticks, and whether it is a keyframe."""
+
+    pts: int
+    duration: int
+    key: bool
+
+
 class _Times:
     """The times of the frames that passed showinfo, read from FFmpeg's log as it runs."""
 
     def __init__(self) -> None:
-        self._found: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._found: queue.SimpleQueue[_Shown] = queue.SimpleQueue()
         self._number = 0
         self._complete = True
 
@@ -155,11 +163,11 @@ class _Times:
         number = int(found.group(1))
         self._complete = self._complete and number in (self._number, 0)  # 0 again where the picture's size changes
         self._number = number + 1
-        self._found.put((int(found.group(2)), int(found.group(3) or 0)))
+        self._found.put(_Shown(int(found.group(2)), int(found.group(3) or 0), found.group(4) == "1"))
         return True
 
-    def next(self) -> tuple[int, int]:
-        """(pts, duration or 0) in ticks of the next frame. Raises DecoderFailed where the log is not complete."""
+    def next(self) -> _Shown:
+        """The next frame. Raises DecoderFailed where the log is not complete."""
         try:
             time = self._found.get(timeout=_PATIENCE)
         except queue.Empty:
@@ -173,8 +181,8 @@ class _Times:
         if not self._found.empty():
             raise DecoderFailed("FFmpeg named a frame that it did not give.")
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """All the times that there are, once FFmpeg has ended."""
+    def __iter__(self) -> Iterator[_Shown]:
+        """All that there are, once FFmpeg has ended."""
         while not self._found.empty():
             yield self.next()
 

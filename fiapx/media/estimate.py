@@ -1,0 +1,189 @@
+"""What an extraction would give and cost, found by doing a small part of it that is spread over the video."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, cast
+
+from fiapx.core.cores import granted_cores
+from fiapx.core.errors import NoFrames
+from fiapx.core.options import ExtractOptions
+from fiapx.media import plan
+from fiapx.media.archive import Archive, frame_name
+from fiapx.media.choose import choose
+from fiapx.media.decoder import Decoder
+from fiapx.media.model import EncodedFrame, Index, Limits, Run, Source, VideoInfo, Wanted
+from fiapx.media.pictures import Pictures
+from fiapx.media.pool import Pool
+from fiapx.media.process import Watch
+from fiapx.media.segments import Kind, Segment
+from fiapx.media.spare import Spare
+
+_FEW: Final = 16
+"""Samples that are taken first."""
+_MORE: Final = 48
+"""Samples that are taken then, unless the first ones took longer than `_PATIENCE` seconds."""
+_PATIENCE: Final = 1.5
+_BUDGET: Final = 3.0
+"""Seconds that the reference engine gets, which can only decode from the beginning."""
+_PACKETS: Final = 100
+_FRAMES: Final = 16
+"""Where a sample is cut off, though its group of pictures goes on."""
+_OVERHEAD: Final = 620
+"""Bytes that a frame takes beside its image: two headers in the ZIP, a line in each manifest."""
+_HASHED: Final = 16 * 1024**2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`frames` is exact, or an upper bound where only decoding can tell; `size` (bytes of the ZIP) and `seconds` are
+    projected from `sampled` frames, which were decoded and encoded as they would be."""
+
+    frames: int
+    at_most: bool
+    size: int
+    seconds: float
+    sampled: int
+
+
+def estimate(
+    source: Source,
+    options: ExtractOptions,
+    *,
+    limits: Limits = Limits(),
+    ffmpeg: Path | None = None,
+    cancelled: threading.Event | None = None,
+    jobs: int | None = None,
+) -> Estimate:
+    """Estimate what `extract` would do with the same arguments. Raises what it would, as far as that shows by now."""
+    watch, began, processes = Watch(limits.timeout, cancelled), time.monotonic(), jobs or granted_cores()
+
+    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
+        return Decoder(children, source.file, options, limits, watch, known)
+
+    with Spare() as children, Pool(start, processes) as pool:
+        pictures = Pictures(pool, source, options, limits, ffmpeg, watch)
+        choice = choose(pictures.info, pictures.index, options, limits.max_frames, lambda pts: pts[: limits.max_frames])
+        ready = time.monotonic() - began
+        packed = _Packed(options)
+        wanted = list(dict.fromkeys(want.pts for want in choice.wanted))
+        if pictures.fast:
+            samples = _Samples(pool, pictures.index, wanted, packed)
+            kind: Kind = "image" if options.scenes is None else "thumbnail"  # scenes are found in thumbnails of all
+            seconds = samples.seconds(processes, kind)
+        else:
+            seconds = _from_the_beginning(pictures, choice.wanted, packed)
+        watch.check()
+    if not packed.frames:
+        raise NoFrames
+    digest = _digest_seconds(source)
+    return Estimate(
+        frames=len(choice.wanted),
+        at_most=options.cleans or options.scenes is not None,
+        size=round(len(choice.wanted) * (packed.size / packed.frames + _OVERHEAD)),
+        seconds=ready + max(seconds + digest / processes, digest),
+        sampled=packed.frames,
+    )
+
+
+class _Packed:
+    """The frames of the samples, which go into a ZIP that nobody keeps, since that takes its time too."""
+
+    def __init__(self, options: ExtractOptions) -> None:
+        self._archive = Archive(_Nowhere(), sys.maxsize)
+        self._extension = options.format
+        self.frames = 0
+        self.size = 0
+        """Bytes of all images."""
+
+    def add(self, frame: EncodedFrame) -> None:
+        self.frames += 1
+        self.size += len(frame.data)
+        self._archive.add(frame_name(self.frames, Fraction(), self._extension), frame.data)
+
+
+class _Nowhere:
+    def write(self, data: bytes | memoryview, /) -> int:
+        return len(data)
+
+
+class _Samples:
+    """Beginnings of runs, decoded where they would be. All children read the file from its beginning to where they are
+    needed, so that samples are taken in order, and that reading is timed apart: it does not grow with the frames."""
+
+    def __init__(self, pool: Pool, index: Index, wanted: Sequence[int], packed: _Packed) -> None:
+        self._pool = pool
+        self._packed = packed
+        self._runs = list(plan.runs(index, wanted))
+        needed = set(wanted)
+        self._ordinals = {pts: ordinal for ordinal, pts in enumerate(index.pts) if pts in needed}
+
+    def seconds(self, processes: int, kind: Kind) -> float:
+        """Take samples; how long it will take to make pictures of this kind of everything."""
+        last = len(self._runs) - 1
+        self._time([0] * (2 * processes if last else 1))  # so that all children are there
+        first, farthest = self._time([0]), self._time([last])
+        reading = max(farthest - first, 0.0)
+        decoding, packets = self._decoded(_FEW, reading)
+        if decoding < _PATIENCE:
+            decoding, packets = self._decoded(_MORE, reading)
+        if kind != "image":
+            decoding, packets = self._decoded(_FEW, reading, kind)
+        return reading + decoding * sum(run.last - run.first + 1 for run in self._runs) / packets
+
+    def _decoded(self, count: int, reading: float, kind: Kind = "image") -> tuple[float, int]:
+        """Seconds, and packets that were decoded in them."""
+        runs = len(self._runs)
+        chosen = sorted({(2 * number + 1) * runs // (2 * count) for number in range(count)})
+        packets = sum(sample.last - sample.first + 1 for sample in map(self._beginning, chosen))
+        return max(self._time(chosen, kind, self._packed.add if kind == "image" else None) - reading, 0.0), packets
+
+    def _time(
+        self, chosen: Sequence[int], kind: Kind = "image", take: Callable[[EncodedFrame], None] | None = None
+    ) -> float:
+        began = time.monotonic()
+        for frame in self._pool.frames(Segment((self._beginning(number),), kind) for number in chosen):
+            if take:
+                take(frame)
+        return time.monotonic() - began
+
+    def _beginning(self, number: int) -> Run:
+        """One, two or more of the run's wanted frames, so that samples end at different places in their groups; with
+        few runs, more of each."""
+        run = self._runs[number]
+        near = [pts for pts in run.wanted[:_FRAMES] if self._ordinals[pts] < run.first + _PACKETS] or run.wanted[:1]
+        kept = tuple(near[: 1 + number % len(near)] if len(self._runs) > _FEW else near)
+        return Run(run.first, max(self._ordinals[pts] for pts in kept), kept)
+
+
+def _from_the_beginning(pictures: Pictures, wanted: Sequence[Wanted], packed: _Packed) -> float:
+    """Decode for a while with the reference engine; how long it will take to decode everything."""
+    began = time.monotonic()
+    shown = pictures.index.shown()
+    with closing(cast("Generator[tuple[Wanted, EncodedFrame]]", pictures.matched(wanted))) as matched:
+        for want, frame in matched:
+            packed.add(frame)
+            reached, elapsed = bisect_right(shown, want.pts), time.monotonic() - began
+            if elapsed > _BUDGET:
+                return elapsed * len(shown) / reached
+    return time.monotonic() - began
+
+
+def _digest_seconds(source: Source) -> float:
+    """How long the source's SHA-256 takes, which is computed beside the decoding."""
+    descriptor = source.file.fileno()
+    began, data = time.monotonic(), os.pread(descriptor, _HASHED, 0)
+    if source.sha256 is not None or not data:
+        return 0.0
+    hashlib.sha256(data)
+    return (time.monotonic() - began) * os.fstat(descriptor).st_size / len(data)

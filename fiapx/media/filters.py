@@ -10,13 +10,16 @@ from typing import Final, Literal
 
 from fiapx.core.errors import FrameTooLarge
 from fiapx.core.options import ExtractOptions
+from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
 from fiapx.media.model import VideoInfo
 
 Filter = tuple[str, dict[str, str]]
 """A filter's name and its options."""
-Layout = Literal["gray", "rgb", "rgba", "yuv420"]
+Layout = Literal["gray", "rgb", "rgba", "rgb48", "yuv420"]
 """How a picture's pixels lie in memory; see `Picture`."""
 
+HDR_FORMAT: Final = "gbrp16le"
+"""What comes out of the filters for HDR."""
 _EXACT: Final = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 """Without accurate_rnd and full_chroma_int, swscale's fast paths are up to 3 of 255 off and differ between CPUs.
 
@@ -66,6 +69,9 @@ def check_info(info: VideoInfo) -> None:
     if not (
         {*info.orientation} <= _TURNS
         and info.matrix in _MATRICES.values()
+        and info.primaries in {*PRIMARIES.values(), UNKNOWN}
+        and info.transfer in {*TRANSFERS.values(), UNKNOWN}
+        and 0 <= info.peak < math.inf
         and all(isinstance(number, int) for number in numbers)
         and all(isinstance(name, str) and len(name) < 100 for name in names)
         and min(info.width, info.height) > 0
@@ -93,7 +99,12 @@ def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:
 
 
 def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
-    """What the filters give. JPEG is made of YUV where it can be, which spares the way to RGB and back."""
+    """What pictures are made of, once HDR is tone-mapped.
+
+    JPEG is made of YUV where it can be, which spares the way to RGB and back.
+    """
+    if info.hdr:
+        return "rgb48" if options.hdr == "keep" else "rgb"
     if _ALPHA.match(info.pixel_format):
         return "rgba"
     even = not any(side % 2 for side in picture_size(info, options))  # the filter colorspace takes no others
@@ -103,7 +114,7 @@ def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
 
 
 def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
-    """The filters from a decoded frame to one of `layout`."""
+    """The filters from a decoded frame to one of `layout`; to planar 16-bit RGB from HDR."""
     width, height = picture_size(info, options)
     side = "full" if info.full_range or _GREY.fullmatch(info.pixel_format) else "limited"
     scale = {"w": str(width), "h": str(height), "flags": _EXACT, "in_color_matrix": info.matrix, "in_range": side}
@@ -111,6 +122,8 @@ def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
     if layout(info, options) == "yuv420":
         same = {"out_color_matrix": info.matrix, "out_range": side}
         return [*before, ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
+    if info.hdr:
+        return [*before, ("scale", scale), ("format", {"pix_fmts": HDR_FORMAT})]
     planar, packed = ("gbrap", "rgba") if layout(info, options) == "rgba" else ("gbrp", "rgb24")
     steps = [("format", {"pix_fmts": planar}), ("scale", {})] if info.pixel_format.startswith("yuv") else []
     return [*before, ("scale", scale), *steps, ("format", {"pix_fmts": packed})]
@@ -128,6 +141,15 @@ def _prepared(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
     if "vflip" in info.orientation:
         steps.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale may pass them on as they are
     return steps
+
+
+def white(info: VideoInfo) -> int:
+    """What swscale makes of white in 16-bit RGB: it shifts what it makes in 8 bits, or what full range has."""
+    found = _YUV.fullmatch(info.pixel_format)
+    if found is None:
+        return 0xFFFF
+    depth = int(found.group(1) or 8) if info.full_range else 8
+    return (1 << 16) - (1 << 16 - depth)
 
 
 def _yuv420(info: VideoInfo) -> str:

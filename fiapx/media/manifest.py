@@ -62,6 +62,9 @@ def source_record(name: str, size: int, sha256: str, info: VideoInfo, duration: 
         "height": info.height,
         "sample_aspect_ratio": str(info.sample_aspect),
         "rotation": info.rotation,
+        "primaries": info.primaries,
+        "transfer": info.transfer,
+        "hdr": info.hdr,
         "time_base": str(info.time_base),
         "start_pts": info.start_pts,
     }

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO, Final, Protocol
 
+from fiapx.media.colours import HDR, UNKNOWN
+
 
 @dataclass(frozen=True)
 class Source:
@@ -93,6 +95,16 @@ class VideoInfo:
     """Seconds the container promises, of all its streams."""
     declared_frames: int
     """Frames the container promises; 0 where it does not say."""
+    primaries: str = UNKNOWN
+    transfer: str = UNKNOWN
+    """Names of `colours`."""
+    peak: float = 0
+    """The brightest light in cd/m², where an HDR video says so, else 0."""
+
+    @property
+    def hdr(self) -> str | None:
+        """``PQ`` or ``HLG``; None for everything else."""
+        return HDR.get(self.transfer)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)

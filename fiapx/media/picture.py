@@ -23,12 +23,15 @@ class Picture:
     - ``gray``: (height, width, 1) uint8
     - ``rgb``: (height, width, 3) uint8
     - ``rgba``: (height, width, 4) uint8, alpha not multiplied in
+    - ``rgb48``: (height, width, 3) uint16
     - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2), uint8, in BT.601 and full range with
       chroma between the pixels: what a JPEG file holds (ITU-T T.871)
     """
 
     layout: Layout
-    planes: tuple[Pixels, ...]
+    planes: tuple[NDArray[Any], ...]
+    colours: tuple[int, int] | None = None
+    """Primaries and transfer (ITU-T H.273), where they are not those of SDR."""
 
     @property
     def width(self) -> int:
@@ -58,7 +61,9 @@ class Picture:
 
     def rgb(self) -> Pixels:
         """Packed RGB of shape (height, width, 3), over black where there is alpha; not for ``yuv420``."""
-        pixels = self.planes[0]
+        pixels: Pixels = self.planes[0]
+        if self.layout == "rgb48":
+            return (self.planes[0] >> 8).astype(np.uint8)
         if self.layout != "rgba":
             return pixels
         return ((pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255).astype(np.uint8)

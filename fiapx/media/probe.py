@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from fractions import Fraction
 from typing import Any, cast
 
@@ -16,12 +17,15 @@ from av.video.stream import VideoStream
 
 from fiapx.core.errors import CorruptMedia, NoVideoStream, UnsupportedCodec, UnsupportedFormat
 from fiapx.media import filters
+from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
 from fiapx.media.formats import DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS, looks_like_video
 from fiapx.media.model import VideoInfo
 
 _BUFFER = 1 << 20
 _HEAD = 256
 _JPEG_RANGE = 2
+_MAX_LUMINANCE = 72
+"""Bytes in front of the mastering display's greatest luminance: eight chromaticities and the least luminance."""
 
 
 class DescriptorFile:
@@ -99,6 +103,9 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         time_base=time_base,
         start_pts=_rescale(container.start_time or 0, Fraction(1, av.time_base), time_base),
         declared_duration=_declared_duration(container),
+        primaries=PRIMARIES.get(int(frame.color_primaries), UNKNOWN),
+        transfer=TRANSFERS.get(int(frame.color_trc), UNKNOWN),
+        peak=_peak(frame),
         declared_frames=stream.frames if container.format.name == "avi" else 0,
     )
 
@@ -111,6 +118,22 @@ def _declared_duration(container: InputContainer) -> float | None:
         stream.duration * stream.time_base for stream in container.streams if stream.duration and stream.time_base
     ]
     return float(min(container.duration / Fraction(av.time_base), max(streams, default=Fraction(2**63))))
+
+
+def _peak(frame: VideoFrame) -> float:
+    """The brightest light in cd/m², where the video says so, else 0: of all pictures, else of the mastering display.
+
+    The layouts are FFmpeg's AVContentLightMetadata and AVMasteringDisplayMetadata.
+    """
+    if (light := frame.side_data.get("CONTENT_LIGHT_LEVEL")) is not None:
+        (brightest,) = struct.unpack_from("=I", bytes(cast("Any", light)))
+        if brightest:
+            return float(brightest)
+    if (display := frame.side_data.get("MASTERING_DISPLAY_METADATA")) is not None:
+        numerator, denominator, _, known = struct.unpack_from("=4i", bytes(cast("Any", display)), _MAX_LUMINANCE)
+        if known and denominator > 0 and numerator > 0:
+            return float(numerator / denominator)
+    return 0
 
 
 def _display_matrix(frame: VideoFrame) -> bytes | None:

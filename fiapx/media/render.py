@@ -10,6 +10,7 @@ import numpy as np
 from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.filters import Filter, Layout
+from fiapx.media.hdr import Hdr
 from fiapx.media.model import VideoInfo
 from fiapx.media.picture import Picture, Pixels
 
@@ -31,6 +32,8 @@ class Rendering:
     layout: Layout
     width: int
     height: int
+    hdr: Hdr | None = None
+    """What makes pictures of 16-bit samples, where those come out."""
 
     @property
     def frame_bytes(self) -> int:
@@ -56,11 +59,16 @@ class Rendering:
 
     def _planes(self) -> list[tuple[int, int]]:
         """Rows, and bytes a row, of each plane."""
+        if self.hdr:
+            return [(self.height, self.width * 2)] * 3
         if self.layout == "yuv420":
             return [(self.height, self.width), *[(self.height // 2, self.width // 2)] * 2]
         return [(self.height, self.width * _CHANNELS[self.layout])]
 
     def _picture(self, planes: list[Pixels]) -> Picture:
+        if self.hdr:
+            green, blue, red = (plane.view("<u2") for plane in planes)
+            return self.hdr(red, green, blue)
         if channels := _CHANNELS.get(self.layout):
             planes = [plane.reshape(self.height, self.width, channels) for plane in planes]
         return Picture(self.layout, tuple(planes))
@@ -70,4 +78,6 @@ def rendering(info: VideoInfo, options: ExtractOptions) -> Rendering:
     """How to render the video as it was asked for."""
     layout = filters.layout(info, options)
     width, height = filters.picture_size(info, options)
-    return Rendering(tuple(filters.chain(info, options)), _FORMATS[layout], layout, width, height)
+    hdr = Hdr(info, options) if info.hdr else None
+    pixel_format = filters.HDR_FORMAT if hdr else _FORMATS[layout]
+    return Rendering(tuple(filters.chain(info, options)), pixel_format, layout, width, height, hdr)

@@ -73,9 +73,9 @@ def ffmpeg_binary() -> str:
     return str(find_ffmpeg().path)
 
 
-def ffmpeg(*arguments: str, data: bytes = b"") -> bytes:
-    """Run FFmpeg; its standard output."""
-    command = [ffmpeg_binary(), "-hide_banner", "-nostats", "-v", "error", "-y", *arguments]
+def ffmpeg(*arguments: str, data: bytes = b"", binary: str | None = None) -> bytes:
+    """Run FFmpeg, or this `binary` of it; its standard output."""
+    command = [binary or ffmpeg_binary(), "-hide_banner", "-nostats", "-v", "error", "-y", *arguments]
     return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ COLOURS = np.array(
         *[(10, 10, 30), (250, 240, 255)],
     ]
 )
-_ACROSS = 4
+ACROSS = 4
 _WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
 """Of red and blue in luma: ITU-R BT.601, BT.709, BT.2020."""
 
@@ -40,7 +39,7 @@ class Coding:
         """A raw frame, by the equations of the standards."""
         depth = 10 if "10" in self.pixel_format else 8
         red, green, blue = (
-            COLOURS.reshape(-1, _ACROSS, 3)[..., i].repeat(PATCH, 0).repeat(PATCH, 1) / 255 for i in range(3)
+            COLOURS.reshape(-1, ACROSS, 3)[..., i].repeat(PATCH, 0).repeat(PATCH, 1) / 255 for i in range(3)
         )
         red_weight, blue_weight = _WEIGHTS[self.matrix]
         luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
@@ -53,14 +52,17 @@ class Coding:
         kind = np.uint8 if depth == 8 else np.dtype("<u2")
         return b"".join(plane.round().clip(0, top).astype(kind).tobytes() for plane in planes)
 
+    def raw(self) -> tuple[str, ...]:
+        """FFmpeg's options for `samples` as input."""
+        height, width = PATCH * len(COLOURS) // ACROSS, PATCH * ACROSS
+        return ("-f", "rawvideo", "-pix_fmt", self.pixel_format, "-s", f"{width}x{height}", "-r", "5", "-i", "pipe:0")
+
     def make(self, folder: Path) -> Path:
         """A lossless H.264 video of the patches, tagged as what it is."""
         path = folder / f"{self.matrix}-{self.full}-{self.pixel_format}.mp4"
-        height, width = PATCH * len(COLOURS) // _ACROSS, PATCH * _ACROSS
-        raw = ("-f", "rawvideo", "-pix_fmt", self.pixel_format, "-s", f"{width}x{height}", "-r", "5", "-i", "pipe:0")
-        tags = ("-colorspace", self.matrix, "-color_range", "pc" if self.full else "tv")
-        ffmpeg(*raw, "-vf", f"setparams=range={tags[-1]}:colorspace={tags[1]}", "-c:v", "libx264", "-qp", "0", *tags,
-               str(path), data=self.samples() * 3)  # fmt: skip
+        width = "pc" if self.full else "tv"
+        tags = ("-vf", f"setparams=range={width}:colorspace={self.matrix}", "-colorspace", self.matrix)
+        ffmpeg(*self.raw(), *tags, "-color_range", width, "-c:v", "libx264", "-qp", "0", str(path), data=self.samples())
         return path
 
 
@@ -78,7 +80,7 @@ def middles(image: bytes) -> NDArray[np.int64]:
 @pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: f"{coding.matrix}-{coding.full}-{coding.pixel_format}")
 def test_patches_come_out_within_2_of_255(coding: Coding, tmp_path: Path) -> None:
     path = coding.make(tmp_path)
-    for image_format in ("jpg", "png"):
+    for image_format in ("jpg", "png", "webp"):
         fast, reference = (run(path, format=image_format, engine=engine).images() for engine in ("fast", "ffmpeg"))
         assert fast == reference
         assert np.abs(middles(fast[0]) - COLOURS).max() <= 2, image_format

@@ -83,8 +83,8 @@ DEFECTS = {
         def frames(self, run):
             before = None
             for pts, picture in original(self, run):
-                yield pts, before or picture
-                before = deepcopy(picture)
+                yield pts, picture if before is None else before
+                before = picture
 
         decode.VideoDecoder.frames = frames
     """,
@@ -107,14 +107,13 @@ DEFECTS = {
 
         def describe(*arguments):
             info = original(*arguments)
-            return replace(info, start_pts=info.start_pts + 1)
+            return replace(info, start_pts=info.start_pts - 1)
 
         decode.describe = describe
     """,
 }
 _IMPORTS = """
 from array import array
-from copy import deepcopy
 from dataclasses import replace
 
 from fiapx.media import decode, filters, model

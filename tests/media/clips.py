@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,8 @@ class Clip:
     filters: str = ""
     before: tuple[str, ...] = field(default=())
     """Options in front of the output, such as a second input."""
+    draw: Callable[[int, int, int], NDArray[np.uint8]] | None = None
+    """Given a frame's number, width and height: its grey picture, instead of `numbered`."""
 
     def make(self, folder: Path) -> Path:
         """The file, made once a folder; other processes may ask for it at the same time."""
@@ -47,7 +49,7 @@ class Clip:
 
     def _pixels(self) -> bytes:
         width, height = self.size
-        return b"".join(numbered(number, width, height).tobytes() for number in range(self.frames))
+        return b"".join((self.draw or numbered)(number, width, height).tobytes() for number in range(self.frames))
 
 
 def numbered(number: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fiapx.cli.engine import Engine
 from fiapx.cli.inputs import opened, source_name
+from fiapx.cli.outputs import STDOUT
 from fiapx.cli.text import duration, plural
 from fiapx.core.errors import Cancelled, NoSpace
 from fiapx.core.text import size, visible
@@ -34,6 +35,7 @@ class Estimates:
             found = self._engine.estimate(source_name(video), file)
         most = "at most " if found.at_most else ""
         report |= {
+            "output": STDOUT if target is None else str(target),
             "frames": found.frames,
             "at_most": found.at_most,
             "bytes": found.size,

@@ -89,7 +89,9 @@ class LenientCommand(TyperCommand):
     """Lets ``--scenes`` and ``--drop-similar`` stand without a value: only a number that follows is theirs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [_completed(*pair) for pair in itertools.pairwise([*args, ""])])
+        end = args.index("--") if "--" in args else len(args)
+        flags = [_completed(*pair) for pair in itertools.pairwise([*args[:end], ""])]
+        return super().parse_args(ctx, [*flags, *args[end:]])
 
 
 def _completed(word: str, following: str) -> str:

@@ -34,7 +34,7 @@ def _quotas(cgroups: Path, own: Path) -> list[float]:
 
 def _folders(cgroups: Path, own: Path) -> set[Path]:
     folders = {cgroups, cgroups / "cpu"}
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             base = cgroups / "cpu" if "cpu" in controllers.split(",") else cgroups

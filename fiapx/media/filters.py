@@ -132,7 +132,7 @@ def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
 def _prepared(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
     """Deinterlaced, grey in full range, and upright."""
     steps: list[Filter] = []
-    if options.deinterlace != "off":
+    if options.deinterlace != "off" and info.pixel_format.startswith(("yuv", "gray")):
         steps.append(("estdif", {**_DEINTERLACE, "deint": "interlaced" if options.deinterlace == "auto" else "all"}))
     if (grey := _GREY.fullmatch(info.pixel_format)) and not info.full_range:
         unit = 2 ** (int(grey.group(1) or 8) - 8)

@@ -6,19 +6,18 @@ import json
 import os
 import threading
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from fiapx.core.errors import FiapxError, NoFrames
 from fiapx.core.options import ExtractOptions
 from fiapx.media import diagnosis, filters
+from fiapx.media.colours import HDR
 from fiapx.media.contents import Contents, Stream
 from fiapx.media.decoder import child_error, sense
 from fiapx.media.ipc import Message, read_index, read_message
 from fiapx.media.model import Index, Limits, MediaWarning, Source, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
 from fiapx.media.timing import Keyframes, Timing, keyframes, timing
-
-_HDR: Final = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Video:
     @property
     def hdr(self) -> str | None:
         """``PQ`` or ``HLG``; None for everything else."""
-        return _HDR.get(self.stream.transfer or "")
+        return HDR.get(self.stream.transfer or "")
 
     @property
     def picture_size(self) -> tuple[int, int]:

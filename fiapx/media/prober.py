@@ -19,6 +19,7 @@ from av.stream import Disposition
 
 from fiapx.core.errors import FiapxError
 from fiapx.media import sandbox
+from fiapx.media.colours import PRIMARIES, TRANSFERS
 from fiapx.media.contents import Contents, Stream
 from fiapx.media.decode import VideoDecoder
 from fiapx.media.ipc import write_index, write_message
@@ -26,23 +27,6 @@ from fiapx.media.probe import open_container
 
 _KINDS: Final = frozenset({"video", "audio", "subtitle", "attachment"})
 _NAME: Final = 200
-_PRIMARIES: Final = {
-    1: "bt709",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    9: "bt2020",
-    11: "smpte431",
-    12: "smpte432",
-}
-_TRANSFERS: Final = {
-    **dict(enumerate(("gamma22", "gamma28", "smpte170m", "smpte240m", "linear", "log100", "log316"), 4)),
-    **dict(enumerate(("iec61966-2-4", "bt1361e", "iec61966-2-1", "bt2020-10", "bt2020-12", "smpte2084"), 11)),
-    1: "bt709",
-    17: "smpte428",
-    18: "arib-std-b67",
-}
-"""FFmpeg's names for the numbers of ITU-T H.273."""
 _PROGRESSIVE: Final = 1
 
 
@@ -102,8 +86,8 @@ def _video(context: Any) -> dict[str, Any]:
         "height": context.height,
         "pixel_format": context.pix_fmt,
         "bit_depth": max((part.bits for part in context.format.components), default=None) if context.format else None,
-        "primaries": _PRIMARIES.get(int(context.color_primaries)),
-        "transfer": _TRANSFERS.get(int(context.color_trc)),
+        "primaries": PRIMARIES.get(int(context.color_primaries)),
+        "transfer": TRANSFERS.get(int(context.color_trc)),
         "interlaced": order > _PROGRESSIVE if order else None,
     }
 

@@ -21,10 +21,10 @@ from av.video.stream import VideoStream
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.media import filters
-from fiapx.media.formats import DECODER_OPTIONS
 from fiapx.media.index import build_index
 from fiapx.media.model import NOT_SHOWN, Index, Run, VideoInfo
-from fiapx.media.probe import describe, open_video
+from fiapx.media.packets import Packets
+from fiapx.media.probe import describe
 
 _EARLIER: Final = (0, 1, 4)
 """How many keyframes earlier than planned to start, one try after the other, while a frame has not come out."""
@@ -37,31 +37,27 @@ _HEVC_SPS: Final = re.compile(rb"\x42\x01(.)", re.DOTALL)
 class VideoDecoder:
     """One video, opened once and read in order; a run that lies behind opens it again."""
 
-    def __init__(
-        self,
-        descriptor: int,
-        max_pixels: int,
-        known: tuple[VideoInfo, Index] | None = None,
-    ) -> None:
+    def __init__(self, descriptor: int, max_pixels: int, known: tuple[VideoInfo, Index] | None = None) -> None:
         """`known`: what another decoder has found out about the video already."""
-        self._descriptor = descriptor
+        self._packets = Packets(descriptor)
         self._max_pixels = max_pixels
         self.refused: set[int] = set()
         """Ordinals of the packets that the decoder refused."""
-        self._open()
-        filters.check_pixels(self._stream.width or 0, self._stream.height or 0, max_pixels)
+        stream = self._packets.stream
+        filters.check_pixels(stream.width or 0, stream.height or 0, max_pixels)
         self.info, self.index = known or self._find_out()
         self._starts = _keyframes(self.index)
-        self._disposable = _has_disposable_pictures(self._stream)
+        self._disposable = _has_disposable_pictures(self._packets.stream)
         self._whole: Iterator[VideoFrame] | None = None
         self._ahead: VideoFrame | None = None
 
     def _find_out(self) -> tuple[VideoInfo, Index]:
-        self.index = index = build_index(self._container, self._stream)
-        self._open()
+        packets = self._packets
+        self.index = index = build_index(packets.container, packets.stream)
+        packets.reopen()
         first = self._first_picture(_keyframes(index)[0])
-        info = describe(self._container, self._stream, first)
-        self._open()
+        info = describe(packets.container, packets.stream, first)
+        packets.reopen()
         return info, _beginning_with(first.pts, index)
 
     def frames(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
@@ -88,7 +84,7 @@ class VideoDecoder:
             if frame.pts in missing:
                 missing.remove(frame.pts)
                 yield frame.pts, frame
-        self._stream.codec_context.flush_buffers()
+        self._packets.stream.codec_context.flush_buffers()
 
     def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Go on decoding the whole video until the missing frames have come out, or one after them has."""
@@ -103,41 +99,21 @@ class VideoDecoder:
 
     def _fed(self, first: int, last: int, wanted: frozenset[int] | None) -> Iterator[VideoFrame]:
         """The frames that come out of packets `first` to `last`; given `wanted`, not others that nothing refers to."""
-        for ordinal, packet in self._packets(first, last):
+        for ordinal, packet in self._packets.read(first, last, self.index):
             keep = wanted is None or not self._disposable or self.index.pts[ordinal] in wanted
-            self._stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
+            self._packets.stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
             yield from self._feed(packet)
         yield from self._feed(None)
 
     def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
-            frames = self._stream.codec_context.decode(packet)
+            frames = self._packets.stream.codec_context.decode(packet)
         except av.error.FFmpegError:
-            self.refused.add(self._cursor - 1)
+            self.refused.add(max(self._packets.cursor - 1, 0))
             return []
         for frame in frames:
             filters.check_pixels(frame.width, frame.height, self._max_pixels)
         return frames
-
-    def _packets(self, first: int, last: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        if first < self._cursor:
-            self._open()
-        try:
-            while self._cursor <= last and (packet := next(self._demuxed, None)) is not None:
-                if not packet.size:
-                    continue  # as in the index
-                self._cursor += 1
-                if self._cursor > first:
-                    yield self._cursor - 1, packet
-        except av.error.FFmpegError:
-            return  # the index ended here too, and counted it
-
-    def _open(self) -> None:
-        self._container, self._stream = open_video(self._descriptor)
-        self._stream.thread_count = 1
-        self._stream.codec_context.options = DECODER_OPTIONS
-        self._demuxed = self._container.demux(self._stream)
-        self._cursor = 0
 
     def _first_picture(self, keyframe: int) -> VideoFrame:
         """The first frame that needs none before it: a recording may begin in the middle of a group of pictures."""

@@ -280,6 +280,18 @@ class DecoderFailed(MediaError):
     code = "decoder_failed"
 
 
+class EngineMismatch(FiapxError):
+    """This engine is another one than the task was planned for."""
+
+    code = "engine_mismatch"
+
+
+class SourceMismatch(FiapxError):
+    """The source is another one than the task was planned for."""
+
+    code = "source_mismatch"
+
+
 class CrashLoop(FiapxError):
     """Processing crashed on every attempt."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,10 @@ from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source,
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
-from fiapx.media.segments import Kind, segments
+from fiapx.media.segments import Kind, Segment, segments
+
+Decode = Callable[[Iterable[Segment]], Iterator[EncodedFrame]]
+"""The frames of all segments in order of pts, without those that cannot be decoded."""
 
 
 class Pictures:
@@ -30,6 +33,7 @@ class Pictures:
         limits: Limits,
         ffmpeg: Path | None,
         watch: Watch,
+        decode: Decode | None = None,
     ) -> None:
         self._pool = pool
         self._source = source
@@ -37,6 +41,7 @@ class Pictures:
         self._limits = limits
         self._named_ffmpeg = ffmpeg
         self._watch = watch
+        self._decode = decode or pool.frames
         self._used: list[str] = []
         self.ffmpeg_version: str | None = None
         """That of FFmpeg's command line, where it was used."""
@@ -90,7 +95,7 @@ class Pictures:
         given = 0
         if self.fast:
             self._use("fast")
-            for frame in self._pool.frames(segments(plan.runs(self.index, pts), kind)):
+            for frame in self._decode(segments(plan.runs(self.index, pts), kind)):
                 if frame.pts != pts[given] and self._reference is not None:
                     break
                 given = pts.index(frame.pts, given) + 1

@@ -36,9 +36,9 @@ _MORE: Final = 48
 _PATIENCE: Final = 1.5
 _BUDGET: Final = 3.0
 """Seconds that the reference engine gets, which can only decode from the beginning."""
-_PACKETS: Final = 100
-_FRAMES: Final = 16
-"""Where a sample is cut off, though its group of pictures goes on."""
+_PACKETS: Final = 1600
+_FRAMES: Final = 128
+"""What the first samples hold at most, together: long groups of pictures are not decoded to their ends."""
 _OVERHEAD: Final = 620
 """Bytes that a frame takes beside its image: two headers in the ZIP, a line in each manifest."""
 _HASHED: Final = 16 * 1024**2
@@ -130,29 +130,31 @@ class _Samples:
 
     def seconds(self, processes: int, kind: Kind) -> float:
         """Take samples; how long it will take to make pictures of this kind of everything."""
-        last = len(self._runs) - 1
-        self._time([0] * (2 * processes if last else 1))  # so that all children are there
-        first, farthest = self._time([0]), self._time([last])
-        reading = max(farthest - first, 0.0)
+        near, far = self._first_frame(self._runs[0]), self._first_frame(self._runs[-1])
+        starting = 0.0
+        if len(self._runs) > 1:  # the other children start, while the first one works already
+            starting = self._time([near] * 2 * processes) * (processes - 1) / processes
+        reading = max(self._time([far]) - self._time([near]), 0.0)
         decoding, packets = self._decoded(_FEW, reading)
-        if decoding < _PATIENCE:
+        if decoding < _PATIENCE and len(self._runs) > _FEW:
             decoding, packets = self._decoded(_MORE, reading)
         if kind != "image":
             decoding, packets = self._decoded(_FEW, reading, kind)
-        return reading + decoding * sum(run.last - run.first + 1 for run in self._runs) / packets
+        return starting + reading + decoding * sum(map(_packets, self._runs)) / packets
 
     def _decoded(self, count: int, reading: float, kind: Kind = "image") -> tuple[float, int]:
         """Seconds, and packets that were decoded in them."""
         runs = len(self._runs)
         chosen = sorted({(2 * number + 1) * runs // (2 * count) for number in range(count)})
-        packets = sum(sample.last - sample.first + 1 for sample in map(self._beginning, chosen))
-        return max(self._time(chosen, kind, self._packed.add if kind == "image" else None) - reading, 0.0), packets
+        samples = [self._beginning(number) for number in chosen]
+        elapsed = self._time(samples, kind, self._packed.add if kind == "image" else None)
+        return max(elapsed - reading, 0.0), sum(map(_packets, samples))
 
     def _time(
-        self, chosen: Sequence[int], kind: Kind = "image", take: Callable[[EncodedFrame], None] | None = None
+        self, samples: Sequence[Run], kind: Kind = "image", take: Callable[[EncodedFrame], None] | None = None
     ) -> float:
         began = time.monotonic()
-        for frame in self._pool.frames(Segment((self._beginning(number),), kind) for number in chosen):
+        for frame in self._pool.frames(Segment((sample,), kind) for sample in samples):
             if take:
                 take(frame)
         return time.monotonic() - began
@@ -160,22 +162,30 @@ class _Samples:
     def _beginning(self, number: int) -> Run:
         """One, two or more of the run's wanted frames, so that samples end at different places in their groups; with
         few runs, more of each."""
-        run = self._runs[number]
-        near = [pts for pts in run.wanted[:_FRAMES] if self._ordinals[pts] < run.first + _PACKETS] or run.wanted[:1]
+        run, samples = self._runs[number], min(_FEW, len(self._runs))
+        end = run.first + _PACKETS // samples
+        near = [pts for pts in run.wanted[: _FRAMES // samples] if self._ordinals[pts] < end] or run.wanted[:1]
         kept = tuple(near[: 1 + number % len(near)] if len(self._runs) > _FEW else near)
         return Run(run.first, max(self._ordinals[pts] for pts in kept), kept)
+
+    def _first_frame(self, run: Run) -> Run:
+        return Run(run.first, self._ordinals[run.wanted[0]], run.wanted[:1])
+
+
+def _packets(run: Run) -> int:
+    return run.last - run.first + 1
 
 
 def _from_the_beginning(pictures: Pictures, wanted: Sequence[Wanted], packed: _Packed) -> float:
     """Decode for a while with the reference engine; how long it will take to decode everything."""
-    began = time.monotonic()
-    shown = pictures.index.shown()
+    shown, began, first = pictures.index.shown(), time.monotonic(), (0, 0.0)
     with closing(cast("Generator[tuple[Wanted, EncodedFrame]]", pictures.matched(wanted))) as matched:
         for want, frame in matched:
             packed.add(frame)
             reached, elapsed = bisect_right(shown, want.pts), time.monotonic() - began
-            if elapsed > _BUDGET:
-                return elapsed * len(shown) / reached
+            first = first if first[0] else (reached, elapsed)  # starting FFmpeg takes its time too
+            if elapsed - first[1] > _BUDGET and packed.frames >= _FEW and reached > first[0]:
+                return elapsed + (elapsed - first[1]) * (len(shown) - reached) / (reached - first[0])
     return time.monotonic() - began
 
 

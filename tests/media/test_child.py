@@ -33,6 +33,10 @@ INFO = VideoInfo(
         {"sample_aspect": Fraction(-1)},
         {"declared_duration": float("inf")},
         {"start_pts": "0"},
+        {"transfer": "smpte2084\x1b[2J"},
+        {"primaries": "bt2020,movie=/etc/passwd"},
+        {"peak": float("inf")},
+        {"peak": -1.0},
     ],
     ids=str,
 )

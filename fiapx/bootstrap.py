@@ -22,6 +22,7 @@ from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from fiapx.adapters.lockfile import sole_owner
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.adapters.storage_disk import DiskStorage
+from fiapx.core.cores import granted_cores
 from fiapx.core.errors import FFmpegMissing, NoSpace, Unavailable, UsageError
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Cache, Mailer, Storage
@@ -111,7 +112,10 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
     bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
     bus.subscribe("notify", EVENTS, notifier.handle)
-    workshop = Workshop(processing.leases, storage, cache, _limits(settings), settings.heartbeat, settings.ffmpeg)
+    decoders = max(1, granted_cores() // settings.concurrency)
+    workshop = Workshop(
+        processing.leases, storage, cache, _limits(settings), settings.heartbeat, settings.ffmpeg, decoders
+    )
     worker = Worker(workshop, bus, concurrency=settings.concurrency)
     relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)
     checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {

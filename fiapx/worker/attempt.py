@@ -36,6 +36,8 @@ class Workshop:
     limits: Limits = Limits()
     heartbeat: float = 10.0
     ffmpeg: Path | None = None
+    jobs: int = 1
+    """Decoder processes an attempt."""
 
 
 class Attempt:
@@ -95,6 +97,7 @@ class Attempt:
                 ffmpeg=shop.ffmpeg,
                 on_progress=self._progress,
                 cancelled=self.cancelled,
+                jobs=shop.jobs,
             )
             output.commit()
             return result

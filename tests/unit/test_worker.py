@@ -42,7 +42,9 @@ class Engine:
         ffmpeg: Path | None,
         on_progress: Callable[[Progress], None],
         cancelled: threading.Event,
+        jobs: int,
     ) -> Result:
+        assert jobs == 1
         call = {"name": source.name, "bytes": source.file.read(), "sha256": source.sha256, "options": options}
         self.calls.append(call | {"limits": limits})
         output.write(self.archive.content[:100])

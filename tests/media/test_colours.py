@@ -84,3 +84,17 @@ def test_patches_come_out_within_2_of_255(coding: Coding, tmp_path: Path) -> Non
         fast, reference = (run(path, format=image_format, engine=engine).images() for engine in ("fast", "ffmpeg"))
         assert fast == reference
         assert np.abs(middles(fast[0]) - COLOURS).max() <= 2, image_format
+
+
+def test_edges_lie_at_the_same_place_in_every_format(tmp_path: Path) -> None:
+    path = Coding("bt709", False).make(tmp_path)
+    places = []
+    for image_format in ("png", "jpg", "webp"):
+        pixels = np.asarray(
+            Image.open(io.BytesIO(run(path, format=image_format, quality=100).images()[0])).convert("RGB")
+        )
+        middle = PATCH // 2
+        row = pixels[PATCH + middle, middle : PATCH + middle].astype(float)  # green on the left, red on the right
+        share = (row - row[-1]) / (row[0] - row[-1])
+        places.append(share[:, :2].sum(axis=0))
+    assert np.abs(np.array(places) - PATCH // 2).max() < 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
 from array import array
@@ -18,9 +19,9 @@ from fiapx.core.options import ExtractOptions
 from fiapx.core.text import visible
 from fiapx.media import filters
 from fiapx.media.ipc import Message, read_frame, read_index, read_message, write_index
-from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
+from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch
-from fiapx.media.segments import Segment
+from fiapx.media.segments import Kind, Segment
 from fiapx.media.spare import Spare
 
 _LONGEST_TEXT: Final = 300
@@ -83,9 +84,10 @@ class Decoder(Supervised):
         while (message := self._next()).head.get("type") == "frame":
             with sense():
                 frame = _expected(message, expected)
+                self._check(frame, segment.kind)
             yield frame
         with sense():
-            yield frozenset(array("q", message.payload))
+            yield self._refused(message)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,6 +96,27 @@ class Decoder(Supervised):
         self._requests.put(None)
         super().__exit__(kind, error, trace)
         self._socket.close()
+
+    def _check(self, frame: EncodedFrame, kind: Kind) -> None:
+        """Raise ValueError for a frame that is not made as it was asked for."""
+        info, _ = self.found()
+        if kind == "image":
+            size = filters.picture_size(info, self._options)
+            extras = self._options.cleans, self._options.sheet
+        else:
+            size, extras = THUMBNAIL, (False, False)
+            if len(frame.data) != math.prod(THUMBNAIL):
+                raise ValueError("a thumbnail is incomplete")
+        if (frame.width, frame.height) != size or (frame.look is not None, bool(frame.tile)) != extras:
+            raise ValueError("a frame is not as it was asked for")
+
+    def _refused(self, message: Message) -> frozenset[int]:
+        """The ordinals of packets that end a segment. Raises ValueError."""
+        _, index = self.found()
+        ordinals = array("q", message.payload)
+        if message.head.get("type") != "done" or len(ordinals) > len(index.pts):
+            raise ValueError("a segment does not end so")
+        return frozenset(ordinals)
 
     def _next(self) -> Message:
         message = self._inbox.get()
@@ -122,7 +145,8 @@ class Decoder(Supervised):
                 self._inbox.put(message)
         except FiapxError as error:
             self._inbox.put(error)
-        self._inbox.put(None)
+        finally:
+            self._inbox.put(None)
 
     def _read(self) -> Message | None:
         with sense():

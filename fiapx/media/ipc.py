@@ -99,6 +99,8 @@ def read_frame(message: Message) -> EncodedFrame:
         begin = math.prod(THUMBNAIL)
         dark, sharpness = head["look"]
         look = Look(float(dark), float(sharpness), payload[:begin])
+        if not (0 <= look.dark <= 1 and 0 <= look.sharpness < math.inf):
+            raise ValueError("a measure makes no sense")
     end = begin + int(head["tile"])
     frame = EncodedFrame(
         int(head["pts"]), int(head["width"]), int(head["height"]), payload[end:], look, payload[begin:end]

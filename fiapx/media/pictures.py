@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -43,6 +44,8 @@ class Pictures:
         self._watch = watch
         self._decode = decode or pool.frames
         self._used: list[str] = []
+        self._looked_at = self._unseen = 0
+        """Frames among which scenes were looked for, and those of them that did not come out."""
         self.ffmpeg_version: str | None = None
         """That of FFmpeg's command line, where it was used."""
         self.index: Index = self._timed_index(pool.index)
@@ -56,8 +59,8 @@ class Pictures:
 
     @property
     def fast(self) -> bool:
-        """Whether the children decode, instead of FFmpeg's command line."""
-        return self._options.engine != "ffmpeg" and self._pool.index.reliable
+        """Whether the children decode, instead of FFmpeg's command line, which goes on once it has taken over."""
+        return self._options.engine != "ffmpeg" and self._pool.index.reliable and "ffmpeg" not in self._used
 
     def matched(self, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, EncodedFrame]]:
         """Each wanted entry with its frame; a frame may serve several. What cannot be decoded is left out."""
@@ -68,22 +71,27 @@ class Pictures:
                 frame = next(frames, None)
             if frame is not None and frame.pts == want.pts:
                 yield want, frame
+        deque(frames, maxlen=0)  # a decoder tells what it has refused after its last frame
 
     def warnings(self, missing: int, total: int) -> list[MediaWarning]:
         """What the user should know of the source. Call it after the last frame."""
         found = diagnosis.of_source(self.info, self.index, self._pool.refused)
-        if missing:
-            text = f"{missing} of {total} frames could not be decoded and are left out."
-            found.append(MediaWarning("frames_missing", text, {"missing": missing, "wanted": total}))
+        for lost, of in ((self._unseen, self._looked_at), (missing, total)):
+            if lost:
+                text = f"{lost} of {of} frames could not be decoded and are left out."
+                found.append(MediaWarning("frames_missing", text, {"missing": lost, "wanted": of}))
         return found
 
     def scenes(self, pts: Sequence[int], on_progress: Callable[[int], None]) -> list[int]:
         """Those of these frames (pts ascending, unique) that begin a scene; has to decode them all."""
         from fiapx.media.likeness import scene_starts
 
+        self._looked_at = self._unseen = len(pts)
+
         def thumbnails() -> Iterator[tuple[int, bytes]]:
             for done, frame in enumerate(self._frames(pts, "thumbnail"), 1):
                 yield frame.pts, frame.data
+                self._unseen -= 1
                 on_progress(done)
                 self._watch.check()
 

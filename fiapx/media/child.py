@@ -1,7 +1,7 @@
 """``python -m fiapx.media.child PARENT``: a decoder child of the process PARENT.
 
 It imports all it will need, gives up files and network, and only then gets a video: a byte that carries the video's
-descriptor comes through stdin, which is a socket. A JSON line follows, ``{"options", "max_pixels", "cpu_seconds",
+descriptor comes through stdin, which is a socket. A JSON line follows, ``{"style", "max_pixels", "cpu_seconds",
 "indexed"}``. If the video is `indexed` already, its index follows; otherwise the child finds out and tells it.
 Then each line asks for a segment, ``{"kind", "runs": [[first, last, [pts, …]], …]}``. Messages go to stdout.
 """
@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, Final
 import av.logging
 
 from fiapx.core.errors import FiapxError
-from fiapx.core.options import ExtractOptions
 from fiapx.media import filters, sandbox
 from fiapx.media.decode import VideoDecoder
 from fiapx.media.draw import Drawing
@@ -27,6 +26,7 @@ from fiapx.media.graph import Renderer
 from fiapx.media.ipc import read_index, read_message, write_frame, write_index, write_message
 from fiapx.media.model import EncodedFrame, Run
 from fiapx.media.segments import Kind
+from fiapx.media.style import Style
 
 _HELD: Final = 64 * 1024**2
 """Bytes of images that wait for one that did not come out in its turn; with more, it is taken for lost."""
@@ -48,13 +48,13 @@ def _serve(descriptor: int, requests: BinaryIO, out: BinaryIO) -> None:
     job = json.loads(requests.readline())
     sandbox.limit_resources(job["cpu_seconds"])
     try:
-        options = ExtractOptions.model_validate(job["options"])
+        style = Style(**job["style"])
         known = read_message(requests) if job["indexed"] else None
         decoder = VideoDecoder(descriptor, job["max_pixels"], read_index(known) if known else None)
-        filters.check_pixels(*filters.picture_size(decoder.info, options), job["max_pixels"])
+        filters.check_pixels(*filters.picture_size(decoder.info, style), job["max_pixels"])
         if known is None:
             write_index(out, decoder.info, decoder.index)
-        studio = Studio(decoder, options)
+        studio = Studio(decoder, style)
         for line in requests:
             _send_segment(out, studio, json.loads(line))
     except FiapxError as error:
@@ -66,15 +66,15 @@ def _serve(descriptor: int, requests: BinaryIO, out: BinaryIO) -> None:
 class Studio:
     """A decoder, and what to make of its frames."""
 
-    def __init__(self, decoder: VideoDecoder, options: ExtractOptions) -> None:
+    def __init__(self, decoder: VideoDecoder, style: Style) -> None:
         self.decoder = decoder
-        self._options = options
+        self._style = style
         self._drawings: dict[Kind, tuple[Renderer, Drawing]] = {}
 
     def frames(self, run: Run, kind: Kind) -> Iterator[EncodedFrame]:
         """The run's frames, finished, as they come out."""
         if kind not in self._drawings:
-            drawing = Drawing(kind, self.decoder.info, self._options)
+            drawing = Drawing(kind, self.decoder.info, self._style)
             self._drawings[kind] = Renderer(drawing.rendering), drawing
         render, drawing = self._drawings[kind]
         for pts, frame in self.decoder.frames(run):

@@ -10,6 +10,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Final
@@ -23,6 +24,7 @@ from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch
 from fiapx.media.segments import Kind, Segment
 from fiapx.media.spare import Spare
+from fiapx.media.style import Style
 
 _LONGEST_TEXT: Final = 300
 _READ_AHEAD: Final = 16 * 1024**2
@@ -44,12 +46,12 @@ class Decoder(Supervised):
         """`known`: what another decoder has found out about the video already."""
         process, self._socket = spare.take()
         super().__init__(process, watch)
-        self._options = options
+        self._style = Style.of(options)
         self._max_pixels = limits.max_pixels
         self._known = known
         self._inbox = _Inbox()
         job = {
-            "options": options.model_dump(mode="json", exclude_none=True),
+            "style": asdict(self._style),
             "max_pixels": limits.max_pixels,
             "cpu_seconds": limits.timeout,
             "indexed": known is not None,
@@ -68,7 +70,7 @@ class Decoder(Supervised):
             with sense():
                 info, index = read_index(message)
                 filters.check_info(info)
-            filters.check_pixels(*filters.picture_size(info, self._options), self._max_pixels)
+            filters.check_pixels(*filters.picture_size(info, self._style), self._max_pixels)
             self._known = info, index
         return self._known
 
@@ -101,8 +103,8 @@ class Decoder(Supervised):
         """Raise ValueError for a frame that is not made as it was asked for."""
         info, _ = self.found()
         if kind == "image":
-            size = filters.picture_size(info, self._options)
-            extras = self._options.cleans, self._options.sheet
+            size = filters.picture_size(info, self._style)
+            extras = self._style.cleans, self._style.sheet
         else:
             size, extras = THUMBNAIL, (False, False)
             if len(frame.data) != math.prod(THUMBNAIL):

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import Final
 
 from fiapx.core.errors import FrameTooLarge
-from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.contents import Contents
 from fiapx.media.model import Index, MediaWarning, VideoInfo
+from fiapx.media.style import Style
 from fiapx.media.timing import Keyframes, Timing
 
 _TOLERANCE: Final = 0.25
@@ -70,6 +70,6 @@ def of_extraction(
     if not Fraction(1, _ODD_PIXEL) <= info.sample_aspect <= _ODD_PIXEL:
         yield MediaWarning("odd_aspect_ratio", f"Its pixels are {info.sample_aspect} times as wide as high.")
     try:
-        filters.check_pixels(*filters.picture_size(info, ExtractOptions()), max_pixels)
+        filters.check_pixels(*filters.picture_size(info, Style()), max_pixels)
     except FrameTooLarge as error:
         yield MediaWarning(error.code, error.message)

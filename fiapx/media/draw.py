@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fiapx.core.options import ExtractOptions
 from fiapx.media.encode import encode
 from fiapx.media.model import THUMBNAIL, EncodedFrame, Look, VideoInfo, tile_size
 from fiapx.media.picture import Picture, Pixels, means
 from fiapx.media.render import Rendering, rendering
 from fiapx.media.segments import Kind
+from fiapx.media.style import Style
 
 _DARK: Final = 32
 """Luma, of 255, below which a pixel counts as black: what FFmpeg's blackdetect takes, in full range."""
@@ -23,19 +23,19 @@ _LOOKED_AT: Final = 640
 class Drawing:
     """How the pictures of one kind of segment are rendered, and what is made of them."""
 
-    def __init__(self, kind: Kind, info: VideoInfo, options: ExtractOptions) -> None:
-        self._options = options
+    def __init__(self, kind: Kind, info: VideoInfo, style: Style) -> None:
+        self._style = style
         self._whole = kind == "image"
-        self.rendering: Rendering = rendering(info, options) if self._whole else _thumbnails(info)
+        self.rendering: Rendering = rendering(info, style) if self._whole else _thumbnails(info)
 
     def finish(self, pts: int, picture: Picture) -> EncodedFrame:
         """The frame as it leaves the decoder."""
         if not self._whole:
             return EncodedFrame(pts, picture.width, picture.height, picture.planes[0].tobytes())
-        options = self._options
-        tile = picture.small(*tile_size(picture.width, picture.height)).tobytes() if options.sheet else b""
-        look = look_at(picture.luma()) if options.cleans else None
-        return EncodedFrame(pts, picture.width, picture.height, encode(picture, options), look, tile)
+        style = self._style
+        tile = picture.small(*tile_size(picture.width, picture.height)).tobytes() if style.sheet else b""
+        look = look_at(picture.luma()) if style.cleans else None
+        return EncodedFrame(pts, picture.width, picture.height, encode(picture, style), look, tile)
 
 
 def look_at(luma: Pixels) -> Look:

@@ -11,8 +11,8 @@ import numpy as np
 import simplejpeg
 from isal import isal_zlib
 
-from fiapx.core.options import ExtractOptions
 from fiapx.media.picture import Picture, Pixels
+from fiapx.media.style import Style
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
@@ -25,11 +25,11 @@ _FULL_RANGE: Final = 1
 """How colours are coded, in PNG's cICP chunk (third edition, 11.3.2.6)."""
 
 
-def encode(picture: Picture, options: ExtractOptions) -> bytes:
+def encode(picture: Picture, style: Style) -> bytes:
     """An image file."""
-    if options.format == "png":
+    if style.format == "png":
         return png(picture)
-    return webp(picture.planes[0], options.quality) if options.format == "webp" else jpeg(picture, options.quality)
+    return webp(picture.planes[0], style.quality) if style.format == "webp" else jpeg(picture, style.quality)
 
 
 def jpeg(picture: Picture, quality: int) -> bytes:

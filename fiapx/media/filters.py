@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from fiapx.core.errors import FrameTooLarge
-from fiapx.core.options import ExtractOptions
 from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
 from fiapx.media.model import VideoInfo
+from fiapx.media.style import Style
 
 Filter = tuple[str, dict[str, str]]
 """A filter's name and its options."""
@@ -81,7 +81,7 @@ def check_info(info: VideoInfo) -> None:
         raise ValueError("the description of the video makes no sense")
 
 
-def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:
+def picture_size(info: VideoInfo, style: Style) -> tuple[int, int]:
     """Width and height of the images: upright, square pixels, fit into what was asked, scaled up only if asked to.
 
     Raises FrameTooLarge for more than a WebP can hold.
@@ -89,54 +89,54 @@ def picture_size(info: VideoInfo, options: ExtractOptions) -> tuple[int, int]:
     width, height = Fraction(info.width) * info.sample_aspect, Fraction(info.height)
     if info.rotation in (90, 270):
         width, height = height, width
-    bounds = [
-        bound / side for bound, side in ((options.width, width), (options.height, height)) if bound is not None
-    ] + ([] if options.upscale else [Fraction(1)])
+    bounds = [bound / side for bound, side in ((style.width, width), (style.height, height)) if bound is not None]
+    if not style.upscale:
+        bounds.append(Fraction(1))
     size = max(round(width * min(bounds)), 1), max(round(height * min(bounds)), 1)
-    if options.format == "webp" and max(size) > _MAX_WEBP_SIDE:
+    if style.format == "webp" and max(size) > _MAX_WEBP_SIDE:
         raise FrameTooLarge(f"The pictures are {size[0]}x{size[1]}; a WebP holds {_MAX_WEBP_SIDE} pixels a side.")
     return size
 
 
-def layout(info: VideoInfo, options: ExtractOptions) -> Layout:
+def layout(info: VideoInfo, style: Style) -> Layout:
     """What pictures are made of, once HDR is tone-mapped.
 
     JPEG is made of YUV where it can be, which spares the way to RGB and back.
     """
     if info.hdr:
-        return "rgb48" if options.hdr == "keep" else "rgb"
+        return "rgb48" if style.hdr == "keep" else "rgb"
     if _ALPHA.match(info.pixel_format):
         return "rgba"
-    even = not any(side % 2 for side in picture_size(info, options))  # the filter colorspace takes no others
-    if options.format == "jpg" and even and _YUV.fullmatch(info.pixel_format):
+    even = not any(side % 2 for side in picture_size(info, style))  # the filter colorspace takes no others
+    if style.format == "jpg" and even and _YUV.fullmatch(info.pixel_format):
         return "yuv420"
     return "rgb"
 
 
-def chain(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
+def chain(info: VideoInfo, style: Style) -> list[Filter]:
     """The filters from a decoded frame to one of `layout`; to planar 16-bit RGB from HDR."""
-    width, height = picture_size(info, options)
+    width, height = picture_size(info, style)
     side = "full" if info.full_range or _GREY.fullmatch(info.pixel_format) else "limited"
     scale = {"w": str(width), "h": str(height), "flags": _EXACT, "in_color_matrix": info.matrix, "in_range": side}
-    before = _prepared(info, options)
-    if layout(info, options) == "yuv420":
+    before = _prepared(info, style)
+    if layout(info, style) == "yuv420":
         same = {"out_color_matrix": info.matrix, "out_range": side}
         return [*before, ("scale", scale | same), ("format", {"pix_fmts": _yuv420(info)}), *_to_jfif(info)]
     if info.hdr:
         return [*before, ("scale", scale), ("format", {"pix_fmts": HDR_FORMAT})]
-    planar, packed = ("gbrap", "rgba") if layout(info, options) == "rgba" else ("gbrp", "rgb24")
+    planar, packed = ("gbrap", "rgba") if layout(info, style) == "rgba" else ("gbrp", "rgb24")
     steps = [("format", {"pix_fmts": planar}), ("scale", {})] if info.pixel_format.startswith("yuv") else []
     return [*before, ("scale", scale), *steps, ("format", {"pix_fmts": packed})]
 
 
-def _prepared(info: VideoInfo, options: ExtractOptions) -> list[Filter]:
+def _prepared(info: VideoInfo, style: Style) -> list[Filter]:
     """Deinterlaced, grey in full range, and upright."""
     steps: list[Filter] = []
-    if options.deinterlace != "off" and info.pixel_format.startswith(("yuv", "gray")):
-        steps.append(("estdif", {**_DEINTERLACE, "deint": "interlaced" if options.deinterlace == "auto" else "all"}))
+    if style.deinterlace != "off" and info.pixel_format.startswith(("yuv", "gray")):
+        steps.append(("estdif", {**_DEINTERLACE, "deint": "interlaced" if style.deinterlace == "auto" else "all"}))
     if (grey := _GREY.fullmatch(info.pixel_format)) and not info.full_range:
         unit = 2 ** (int(grey.group(1) or 8) - 8)
-        steps.append(("lut", {"c0": f"clip((val-{16 * unit})*{256 * unit - 1}/{219 * unit}+0.5,0,{256 * unit - 1})"}))
+        steps.append(("lut", {"c0": f"(val-{16 * unit})*{256 * unit - 1}/{219 * unit}+0.5"}))  # and it clips
     steps += [_turn(step) for step in info.orientation]
     if "vflip" in info.orientation:
         steps.append(("copy", {}))  # vflip's rows lie backwards in memory, and scale may pass them on as they are

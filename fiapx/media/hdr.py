@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.colours import BT2020_PRIMARIES, PRIMARIES, TRANSFERS
 from fiapx.media.model import VideoInfo
 from fiapx.media.picture import Picture, Pixels
+from fiapx.media.style import Style
 
 Float = NDArray[np.float32]
 Samples = NDArray[np.uint16]
@@ -41,9 +41,9 @@ _ROWS: Final = 32
 class Hdr:
     """From 16-bit samples of a PQ or HLG video to pictures: tone-mapped to SDR in BT.709, or kept."""
 
-    def __init__(self, info: VideoInfo, options: ExtractOptions) -> None:
+    def __init__(self, info: VideoInfo, style: Style) -> None:
         signal = np.minimum(np.arange(_STEPS) / filters.white(info), 1)
-        self._keep = options.hdr == "keep"
+        self._keep = style.hdr == "keep"
         self._colours = _number(PRIMARIES, info.primaries) or BT2020_PRIMARIES, _number(TRANSFERS, info.transfer)
         self._full = (signal * (_STEPS - 1)).round().astype(np.uint16)
         light = _pq(signal) if info.hdr == "PQ" else _hlg(signal)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fiapx.core.errors import FiapxError, NoFrames
-from fiapx.core.options import ExtractOptions
 from fiapx.media import diagnosis, filters
 from fiapx.media.colours import HDR
 from fiapx.media.contents import Contents, Stream
@@ -17,6 +16,7 @@ from fiapx.media.decoder import child_error, sense
 from fiapx.media.ipc import Message, read_index, read_message
 from fiapx.media.model import Index, Limits, MediaWarning, Source, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
+from fiapx.media.style import Style
 from fiapx.media.timing import Keyframes, Timing, keyframes, timing
 
 
@@ -38,7 +38,7 @@ class Video:
     @property
     def picture_size(self) -> tuple[int, int]:
         """Width and height in pixels: upright, and square."""
-        return filters.picture_size(self.info, ExtractOptions())
+        return filters.picture_size(self.info, Style())
 
 
 @dataclass(frozen=True)

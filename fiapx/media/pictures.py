@@ -17,6 +17,7 @@ from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
 from fiapx.media.segments import Kind, Segment, segments
+from fiapx.media.style import Style
 
 Decode = Callable[[Iterable[Segment]], Iterator[EncodedFrame]]
 """The frames of all segments in order of pts, without those that cannot be decoded."""
@@ -110,7 +111,7 @@ class Pictures:
                 yield frame
         if given < len(pts) and self._reference is not None:
             self._use("ffmpeg")
-            yield from self._reference.frames(self.info, self._options, pts[given:], kind)
+            yield from self._reference.frames(self.info, Style.of(self._options), pts[given:], kind)
 
     def _use(self, engine: str) -> None:
         if engine not in self._used:

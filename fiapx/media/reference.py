@@ -21,12 +21,12 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import ffmpeg
 
 from fiapx.core.errors import CorruptMedia, DecoderFailed
-from fiapx.core.options import ExtractOptions
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
 from fiapx.media.segments import Kind
+from fiapx.media.style import Style
 
 _SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?.* iskey:([01]) ")
 _GLOBAL: Final = (
@@ -80,13 +80,13 @@ class Reference:
         return replace(demuxed, pts=pts, keyframes=keyframes, end_pts=end, reliable=True)
 
     def frames(
-        self, info: VideoInfo, options: ExtractOptions, wanted: Sequence[int], kind: Kind = "image"
+        self, info: VideoInfo, style: Style, wanted: Sequence[int], kind: Kind = "image"
     ) -> Iterator[EncodedFrame]:
         """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""
         from fiapx.media.draw import Drawing
 
         graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
-        drawing = Drawing(kind, info, options)
+        drawing = Drawing(kind, info, style)
         how = drawing.rendering
         for name, arguments in how.filters:
             graph = graph.filter(name, **arguments)

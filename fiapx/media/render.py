@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from fiapx.core.options import ExtractOptions
 from fiapx.media import filters
 from fiapx.media.filters import Filter, Layout
 from fiapx.media.hdr import Hdr
 from fiapx.media.model import VideoInfo
 from fiapx.media.picture import Picture, Pixels
+from fiapx.media.style import Style
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -74,10 +74,10 @@ class Rendering:
         return Picture(self.layout, tuple(planes))
 
 
-def rendering(info: VideoInfo, options: ExtractOptions) -> Rendering:
+def rendering(info: VideoInfo, style: Style) -> Rendering:
     """How to render the video as it was asked for."""
-    layout = filters.layout(info, options)
-    width, height = filters.picture_size(info, options)
-    hdr = Hdr(info, options) if info.hdr else None
+    layout = filters.layout(info, style)
+    width, height = filters.picture_size(info, style)
+    hdr = Hdr(info, style) if info.hdr else None
     pixel_format = filters.HDR_FORMAT if hdr else _FORMATS[layout]
-    return Rendering(tuple(filters.chain(info, options)), pixel_format, layout, width, height, hdr)
+    return Rendering(tuple(filters.chain(info, style)), pixel_format, layout, width, height, hdr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import struct
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import Any
@@ -71,3 +73,9 @@ def test_it_can_blame_the_video_and_nothing_else() -> None:
 def test_a_name_that_is_no_text_is_written_as_an_escape() -> None:
     record = source_record("\udcff.mp4", 1, "", INFO, 1.0)
     assert json.loads(json.dumps(record, ensure_ascii=False).encode())["name"] == "\\udcff.mp4"
+
+
+def test_it_loads_nothing_that_it_does_not_need() -> None:
+    """A short clip takes less time than loading pydantic does."""
+    check = "import sys, fiapx.media.child; print({'pydantic', 'asyncio', 'typer', 'ffmpeg'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "set()\n"

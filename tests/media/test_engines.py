@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from fiapx.core.errors import FrameTooLarge, UnsupportedFormat
-from fiapx.core.options import extract_options
 from fiapx.media.filters import chain
 from fiapx.media.model import VideoInfo
+from fiapx.media.style import Style
 from tests.media.clips import BY_NAME, CLIPS, UNTIMED, X264, Clip, ffmpeg, read_number, witness
 from tests.media.extracting import Extracted, run
 
@@ -28,8 +28,8 @@ def _scale(extracted: Extracted) -> str:
         full_range=source["pixel_format"].startswith("yuvj"), orientation=(), rotation=0, time_base=Fraction(1),
         start_pts=0, declared_duration=None, declared_frames=0,
     )  # fmt: skip
-    name, arguments = chain(info, extract_options())[0]
-    return name + "=" + ":".join(f"{key}={value}" for key, value in arguments.items())
+    steps = [(name, ":".join(f"{key}={value}" for key, value in given.items())) for name, given in chain(info, Style())]
+    return ",".join(f"{name}={given}" if given else name for name, given in steps)
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)

@@ -21,13 +21,11 @@ from fiapx.core.options import ExtractOptions
 from fiapx.media import plan
 from fiapx.media.archive import Archive, frame_name
 from fiapx.media.choose import choose
-from fiapx.media.decoder import Decoder
-from fiapx.media.model import EncodedFrame, Index, Limits, Run, Source, VideoInfo, Wanted
+from fiapx.media.model import EncodedFrame, Index, Limits, Run, Source, Wanted
 from fiapx.media.pictures import Pictures
-from fiapx.media.pool import Pool
+from fiapx.media.pool import Pool, decoding
 from fiapx.media.process import Watch
 from fiapx.media.segments import Kind, Segment
-from fiapx.media.spare import Spare
 
 _FEW: Final = 16
 """Samples that are taken first."""
@@ -67,11 +65,7 @@ def estimate(
 ) -> Estimate:
     """Estimate what `extract` would do with the same arguments. Raises what it would, as far as that shows by now."""
     watch, began, processes = Watch(limits.timeout, cancelled), time.monotonic(), jobs or granted_cores()
-
-    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
-        return Decoder(children, source.file, options, limits, watch, known)
-
-    with Spare() as children, Pool(start, processes) as pool:
+    with decoding(source, options, limits, watch, processes, None) as pool:
         pictures = Pictures(pool, source, options, limits, ffmpeg, watch)
         choice = choose(pictures.info, pictures.index, options, limits.max_frames, lambda pts: pts[: limits.max_frames])
         ready = time.monotonic() - began

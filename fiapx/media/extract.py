@@ -6,17 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fiapx.core.cores import granted_cores
 from fiapx.core.options import ExtractOptions
 from fiapx.media import manifest
 from fiapx.media.archive import Archive
 from fiapx.media.assemble import Assembly
 from fiapx.media.choose import choose
-from fiapx.media.decoder import Decoder
 from fiapx.media.digest import SourceDigest
-from fiapx.media.model import Index, Limits, Output, Progress, Result, Source, VideoInfo
+from fiapx.media.model import Limits, Output, Progress, Result, Source
 from fiapx.media.pictures import Decode, Pictures
-from fiapx.media.pool import Pool
+from fiapx.media.pool import decoding
 from fiapx.media.process import Watch
 from fiapx.media.spare import Spare
 
@@ -43,13 +41,8 @@ def extract(
     """
     watch = Watch(limits.timeout, cancelled)
     on_progress(Progress(0, 0))
-
-    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
-        return Decoder(children, source.file, options, limits, watch, known)
-
     with (
-        spare or Spare() as children,
-        Pool(start, jobs or granted_cores()) as pool,
+        decoding(source, options, limits, watch, jobs, spare) as pool,
         SourceDigest(source) as digest,
         Archive(output, limits.max_output_bytes) as archive,
     ):

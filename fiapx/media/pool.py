@@ -5,15 +5,34 @@ from __future__ import annotations
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
+from fiapx.core.cores import granted_cores
+from fiapx.core.options import ExtractOptions
 from fiapx.media.decoder import Decoder
-from fiapx.media.model import EncodedFrame, Index, VideoInfo
+from fiapx.media.model import EncodedFrame, Index, Limits, Source, VideoInfo
+from fiapx.media.process import Watch
 from fiapx.media.segments import Segment
+from fiapx.media.spare import Spare
 
 _AHEAD: Final = 2
 """Segments a child has been asked for at a time: the one it works on, and its next."""
+
+
+@contextmanager
+def decoding(
+    source: Source, options: ExtractOptions, limits: Limits, watch: Watch, jobs: int | None, spare: Spare | None
+) -> Iterator[Pool]:
+    """A pool on this source, of at most `jobs` children (default: one for each core that this process may use); `spare`
+    is the first."""
+
+    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
+        return Decoder(children, source.file, options, limits, watch, known)
+
+    with spare or Spare() as children, Pool(start, jobs or granted_cores()) as pool:
+        yield pool
 
 
 class Pool:

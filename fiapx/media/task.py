@@ -13,12 +13,11 @@ from typing import BinaryIO, Self
 
 from fiapx.core.errors import EngineMismatch, SourceMismatch
 from fiapx.core.options import ExtractOptions
-from fiapx.media.decoder import Decoder
 from fiapx.media.digest import SourceDigest
 from fiapx.media.fingerprint import fingerprint
 from fiapx.media.ipc import read_frame, read_message, write_frame, write_message
 from fiapx.media.model import EncodedFrame, Limits, Run, Source
-from fiapx.media.pool import Pool
+from fiapx.media.pool import decoding
 from fiapx.media.process import Watch
 from fiapx.media.segments import Segment
 from fiapx.media.spare import Spare
@@ -73,8 +72,7 @@ def perform(
         raise EngineMismatch
     watch = Watch(limits.timeout, cancelled)
     with (
-        spare or Spare() as children,
-        Pool(lambda known: Decoder(children, source.file, task.options, limits, watch, known), 1) as pool,
+        decoding(source, task.options, limits, watch, 1, spare) as pool,
         SourceDigest(source) as digest,
     ):
         for frame in pool.frames([task.segment]):

@@ -38,6 +38,8 @@ def _noise(number: int, width: int, height: int) -> NDArray[np.uint8]:
     return np.random.default_rng(number).integers(16, 235, (height, width), np.uint8)
 
 
+SOURCES = ["h264-bframes.mp4", "h264-open-gop.mkv", "prores.mov", "vp9.webm", "h263-all-keyframes.avi"]
+"""The last one claims keyframes that are none, so that each child comes to decode it whole."""
 NOISE = Clip("noise.mp4", ("-c:v", "mpeg4", "-q:v", "2", "-g", "10"), frames=200, size=(640, 480), draw=_noise)
 
 
@@ -48,7 +50,7 @@ def extracted(path: Path, jobs: int, spare: Spare | None = None, **options: Any)
     return Extracted(result, output.getvalue())
 
 
-@pytest.mark.parametrize("name", ["h264-bframes.mp4", "h264-open-gop.mkv", "prores.mov", "vp9.webm"])
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize(
     "options", [{"step": 1}, {"scenes": 3}, {"fps": 2, "sheet": True, "drop_similar": True}], ids=str
 )
@@ -56,7 +58,7 @@ def test_any_number_of_children_gives_the_same_bytes(name: str, options: dict[st
     path = BY_NAME[name].make(clips)
     one, two, three = (extracted(path, jobs, **options) for jobs in (1, 2, 3))
     assert one.data == two.data == three.data
-    if "step" in options:
+    if "step" in options and name != SOURCES[-1]:  # whose pixels are not square, which moves the numbers
         assert numbers(three) == list(range(75))
 
 
@@ -300,6 +302,10 @@ def test_damage_is_counted_alike_by_any_number_of_children(
     whole = Clip("damage.mp4", (*X264, "-bf", "0", "-g", "15")).make(clips)
     path = _damaged(whole, tmp_path / "damaged.mp4", 3, 20, 21, 45, 74)
     one, three = (extracted(path, jobs, engine=engine, **options) for jobs in (1, 3))
-    assert one.result.warnings
+    warnings = {warning.code: warning.counts for warning in one.result.warnings}
+    assert "source_damaged" in warnings or "frames_missing" in warnings
+    if engine == "fast" and "step" in options:
+        assert warnings["source_damaged"] == {"packets": 5}
+        assert warnings["frames_missing"] == {"missing": 75 - one.result.frames, "wanted": 75}
     assert one.data == three.data
     assert all(image.startswith(b"\xff\xd8\xff") for image in one.images())

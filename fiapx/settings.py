@@ -20,7 +20,7 @@ GIB = 1024 * MIB
 class Settings(BaseSettings):
     """Frozen after start. Times are in seconds, sizes in bytes. With nothing set, everything runs embedded."""
 
-    model_config = SettingsConfigDict(env_prefix="FIAPX_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FIAPX_", frozen=True, extra="ignore", validate_default=False)
 
     home: Path = Field(default_factory=lambda: user_data_path("fiapx"))
     host: str = "127.0.0.1"
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     concurrency: int = Field(1, ge=1, le=64)
     lease: float = Field(30, gt=0)
-    heartbeat: float = Field(10, gt=0)
+    heartbeat: float = Field(10, gt=0, validate_default=True)
     reaper_interval: float = Field(5, gt=0)
     sweep_interval: float = Field(300, gt=0)
     sweep_age: float = Field(3600, ge=0)

@@ -23,7 +23,7 @@ from fiapx.cli.terminal import Terminal
 from fiapx.cli.text import plural
 from fiapx.core.errors import Cancelled, UsageError
 from fiapx.core.text import size, visible
-from fiapx.media.spare import Spare
+from fiapx.media.spare import Spare, any_spare
 
 if TYPE_CHECKING:
     from fiapx.media.model import Output, Result
@@ -59,7 +59,7 @@ def extract(
             engine = Engine.of(terminal, chosen, jobs, cancelled)
             _estimate(engine, expand(videos), output, batch)
         else:
-            with Spare() as spare:  # gets ready while the options are read
+            with any_spare() as spare:  # gets ready while the options are read
                 engine = Engine.of(terminal, chosen, jobs, cancelled)
                 inputs = expand(videos)
                 sinks = sinks_for(inputs.stems, output, terminal, several=inputs.several)

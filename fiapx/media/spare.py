@@ -12,6 +12,18 @@ from typing import Self
 
 from fiapx.media.process import spawn
 
+_early: list[Spare] = []
+
+
+def start_early() -> None:
+    """Start one for whoever asks `any_spare` first."""
+    _early.append(Spare())
+
+
+def any_spare() -> Spare:
+    """The one that was started early, or else a fresh one."""
+    return _early.pop() if _early else Spare()
+
 
 class Spare:
     """A child that waits for its video. Leaving the `with` block stops it, unless `take` gave it away.

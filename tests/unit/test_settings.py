@@ -6,6 +6,7 @@ import pytest
 
 from fiapx.cli.config import load_settings
 from fiapx.core.errors import UsageError
+from fiapx.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,15 @@ def test_a_lease_outlasts_two_heartbeats(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_sender_may_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIAPX_MAIL_FROM", "Frames <frames@example.org>")
     assert load_settings().mail_from == "Frames <frames@example.org>"
+
+
+def test_the_defaults_are_valid() -> None:
+    """They are not validated at each start, since that loads much."""
+    defaults = Settings().model_dump()
+    assert Settings.model_validate(defaults).model_dump() == defaults
+
+
+def test_a_short_lease_needs_a_heartbeat_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIAPX_LEASE", "5")
+    with pytest.raises(UsageError, match="FIAPX_HEARTBEAT"):
+        load_settings()

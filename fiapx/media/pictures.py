@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from fiapx.media.reference import Reference
 from fiapx.media.segments import Kind, Segment, segments
 from fiapx.media.style import Style
 
-Decode = Callable[[Iterable[Segment]], Iterator[EncodedFrame]]
+Decode = Callable[[Iterable[Segment]], Generator[EncodedFrame]]
 """The frames of all segments in order of pts, without those that cannot be decoded."""
 
 
@@ -45,6 +46,8 @@ class Pictures:
         self._watch = watch
         self._decode = decode or pool.frames
         self._used: list[str] = []
+        self._taken_over = 0
+        """Frames that were left to FFmpeg's command line when one of them had not come out."""
         self._looked_at = self._unseen = 0
         """Frames among which scenes were looked for, and those of them that did not come out."""
         self.ffmpeg_version: str | None = None
@@ -77,6 +80,11 @@ class Pictures:
     def warnings(self, missing: int, total: int) -> list[MediaWarning]:
         """What the user should know of the source. Call it after the last frame."""
         found = diagnosis.of_source(self.info, self.index, self._pool.refused)
+        if self._taken_over:
+            text = (
+                f"{self._taken_over} frames were left to FFmpeg, since one did not come out: the source may be damaged."
+            )
+            found.append(MediaWarning("ffmpeg_helped", text, {"frames": self._taken_over}))
         for lost, of in ((self._unseen, self._looked_at), (missing, total)):
             if lost:
                 text = f"{lost} of {of} frames could not be decoded and are left out."
@@ -104,12 +112,14 @@ class Pictures:
         given = 0
         if self.fast:
             self._use("fast")
-            for frame in self._decode(segments(plan.runs(self.index, pts), kind)):
-                if frame.pts != pts[given] and self._reference is not None:
-                    break
-                given = pts.index(frame.pts, given) + 1
-                yield frame
+            with closing(self._decode(segments(plan.runs(self.index, pts), kind))) as frames:
+                for frame in frames:
+                    if frame.pts != pts[given] and self._reference is not None:
+                        break
+                    given = pts.index(frame.pts, given) + 1
+                    yield frame
         if given < len(pts) and self._reference is not None:
+            self._taken_over = len(pts) - given if "fast" in self._used else 0
             self._use("ffmpeg")
             yield from self._reference.frames(self.info, Style.of(self._options), pts[given:], kind)
 

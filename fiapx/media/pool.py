@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Final, Self
 
 from fiapx.core.cores import granted_cores
+from fiapx.core.errors import FiapxError
 from fiapx.core.options import ExtractOptions
 from fiapx.media.decoder import Decoder
 from fiapx.media.model import EncodedFrame, Index, Limits, Source, VideoInfo
@@ -69,7 +70,7 @@ class Pool:
         """How many packets the decoders refused so far."""
         return len(self._refused)
 
-    def frames(self, segments: Iterable[Segment]) -> Iterator[EncodedFrame]:
+    def frames(self, segments: Iterable[Segment]) -> Generator[EncodedFrame]:
         """The frames of all segments in order of pts, without those that cannot be decoded."""
         remaining = deque[Segment]()
         following = iter(segments)
@@ -78,12 +79,21 @@ class Pool:
             if not self._order:
                 return
             decoder, segment = self._order[0]
-            for part in decoder.answer(segment):
-                if isinstance(part, EncodedFrame):
-                    yield part
-                else:
-                    self._refused |= part
+            answer = decoder.answer(segment)
+            try:
+                yield from self._frames_in(answer)
+            except GeneratorExit:  # somebody else goes on; what was refused counts all the same
+                with suppress(FiapxError):
+                    deque(self._frames_in(answer), maxlen=0)
+                raise
             self._order.popleft()
+
+    def _frames_in(self, answer: Iterator[EncodedFrame | frozenset[int]]) -> Iterator[EncodedFrame]:
+        for part in answer:
+            if isinstance(part, EncodedFrame):
+                yield part
+            else:
+                self._refused |= part
 
     def _hand_out(self, next_: deque[Segment], following: Iterator[Segment]) -> None:
         """Ask for segments until every child has enough to do. `next_` holds one that nobody could take yet."""

@@ -309,3 +309,15 @@ def test_damage_is_counted_alike_by_any_number_of_children(
         assert warnings["frames_missing"] == {"missing": 75 - one.result.frames, "wanted": 75}
     assert one.data == three.data
     assert all(image.startswith(b"\xff\xd8\xff") for image in one.images())
+
+
+def test_frames_that_ffmpeg_had_to_decode_are_told(clips: Path, tmp_path: Path) -> None:
+    """HEVC's decoder leaves a broken picture out without a word, and shows what comes after it as well as it can."""
+    codec = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    whole = Clip("damage-hevc.mp4", (*codec, "-x265-params", "log-level=error:keyint=20:bframes=0")).make(clips)
+    path = _damaged(whole, tmp_path / "damaged.mp4", 30)
+    found = extracted(path, 2, engine="auto", step=1)
+    assert found.result.engine == "fast+ffmpeg"
+    warnings = {warning.code: warning.counts for warning in found.result.warnings}
+    assert warnings == {"ffmpeg_helped": {"frames": 45}, "frames_missing": {"missing": 1, "wanted": 75}}
+    assert extracted(whole, 2, engine="auto", step=1).result.warnings == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def test_parts_that_other_processes_made_are_joined_to_the_same_zip(options: dic
     alone = run(path, **options)
     sha256, wanted, parts = alone.manifest()["source"]["sha256"], extract_options(**options), []
 
-    def decode(segments: Iterable[Segment]) -> Iterator[EncodedFrame]:
+    def decode(segments: Iterable[Segment]) -> Generator[EncodedFrame]:
         for segment in segments:
             command = [sys.executable, "-c", ELSEWHERE, str(path)]
             task = Task.of(sha256, wanted, segment).to_json().encode()

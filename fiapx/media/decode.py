@@ -50,6 +50,8 @@ class VideoDecoder:
         self._disposable = _has_disposable_pictures(self._packets.stream)
         self._whole: Iterator[VideoFrame] | None = None
         self._ahead: VideoFrame | None = None
+        self._passed = NOT_SHOWN
+        """Pts of the last frame that decoding the whole video has left behind."""
 
     def _find_out(self) -> tuple[VideoInfo, Index]:
         packets = self._packets
@@ -78,7 +80,7 @@ class VideoDecoder:
             if not proven and (frame.pts is None or frame.pts < start):
                 continue  # leading pictures, which may refer to what was not decoded
             if not proven and (frame.pts != start or not _intra(frame)):
-                self._whole = self._fed(0, len(self.index.pts), None)
+                self._decode_whole()
                 break
             proven = True
             if frame.pts in missing:
@@ -86,13 +88,21 @@ class VideoDecoder:
                 yield frame.pts, frame
         self._packets.stream.codec_context.flush_buffers()
 
+    def _decode_whole(self) -> None:
+        self._whole = self._fed(0, len(self.index.pts), None)
+        self._ahead, self._passed = None, NOT_SHOWN
+
     def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Go on decoding the whole video until the missing frames have come out, or one after them has."""
+        """Go on decoding the whole video until the missing frames have come out, or one after them has; anew where
+        they lie behind, as after a look at all frames for scenes."""
+        if min(missing) <= self._passed:
+            self._decode_whole()
         last = max(missing)
         while (frame := self._ahead or next(cast("Any", self._whole), None)) is not None:
             self._ahead = frame if frame.pts is not None and frame.pts > last else None
             if self._ahead or not missing:
                 return
+            self._passed = frame.pts if frame.pts is not None else self._passed
             if frame.pts in missing:
                 missing.remove(frame.pts)
                 yield frame.pts, frame

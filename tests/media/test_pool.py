@@ -58,6 +58,7 @@ def test_any_number_of_children_gives_the_same_bytes(name: str, options: dict[st
     path = BY_NAME[name].make(clips)
     one, two, three = (extracted(path, jobs, **options) for jobs in (1, 2, 3))
     assert one.data == two.data == three.data
+    assert one.result.engine == "fast"  # also where frames are decoded a second time, after the look for scenes
     if "step" in options and name != SOURCES[-1]:  # whose pixels are not square, which moves the numbers
         assert numbers(three) == list(range(75))
 

@@ -47,7 +47,8 @@ def send_video(
         if (video_id := _known(api, name, file)) is not None:
             with suppress(NotFound):  # deleted since we asked
                 return create_job(api, video_id, fields, fresh=fresh)
-        form = fields | ({"fresh": "true"} if fresh else {})
+        lists = {name: ",".join(value) for name, value in fields.items() if isinstance(value, list)}
+        form = fields | lists | ({"fresh": "true"} if fresh else {})  # a form has each field once
         job: dict[str, Any] = api.create("/jobs", data=form, files={"file": (name, file, "application/octet-stream")})
     return job
 

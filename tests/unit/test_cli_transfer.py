@@ -59,6 +59,12 @@ def test_upload_sends_options_and_bytes(fake: Fake, env: dict[str, str], here: P
     assert (fields, name, received) == ({"fps": "1/2", "width": "640"}, "clip.mp4", sha256)
 
 
+def test_several_times_are_one_field(fake: Fake, env: dict[str, str], here: Path) -> None:
+    video(here)
+    assert run("upload", "clip.mp4", "--at", "1,1m30s,50%", "--drop-black", env=env).code == 0
+    assert fake.uploads[0][1] == {"at": "1,90,50%", "drop_black": "true"}
+
+
 def test_upload_wait_and_download(fake: Fake, env: dict[str, str], here: Path) -> None:
     video(here)
     ran = run("upload", "clip.mp4", "--wait", "-o", "out.zip", "--json", env=env)

@@ -66,7 +66,8 @@ def extraction(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **given: Any) -> None:
-        chosen = {name: value for name in FLAGS if (value := given.pop(name)) not in (None, False)}
+        values = {name: given.pop(name) for name in FLAGS}
+        chosen = {name: value for name, value in values.items() if value is not None and value is not False}
         command(*args, chosen=chosen, **given)
 
     signature = inspect.signature(command, eval_str=True)

@@ -123,6 +123,8 @@ def test_flags_become_options(given: tuple[str, ...], expected: dict[str, Any], 
     [
         (("--scenes=much",), "scenes: "),
         (("--scenes", "0"), "scenes: "),
+        (("--step", "0"), "step: "),
+        (("--quality", "0"), "quality: "),
         (("--step", "2", "--keyframes"), "step and keyframes are different ways to choose: give one"),
         (("--at", "120%"), "at: '120%' lies past the end"),
         (("--count", "99999999999999999999999"), "frames would be extracted"),

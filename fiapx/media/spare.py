@@ -16,8 +16,9 @@ _early: list[Spare] = []
 
 
 def start_early() -> None:
-    """Start one for whoever asks `any_spare` first."""
-    _early.append(Spare())
+    """Start one for whoever asks `any_spare` first; where that fails, they will start their own and tell why."""
+    with suppress(OSError):
+        _early.append(Spare())
 
 
 def any_spare() -> Spare:

@@ -322,3 +322,15 @@ def test_frames_that_ffmpeg_had_to_decode_are_told(clips: Path, tmp_path: Path) 
     warnings = {warning.code: warning.counts for warning in found.result.warnings}
     assert warnings == {"ffmpeg_helped": {"frames": 45}, "frames_missing": {"missing": 1, "wanted": 75}}
     assert extracted(whole, 2, engine="auto", step=1).result.warnings == ()
+
+
+@linux
+def test_a_decoder_that_cannot_be_started_early_is_no_traceback() -> None:
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6)); "
+        "sys.argv[1:] = ['extract', 'x']; runpy.run_module('fiapx', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith("fiapx: error: ")
+    assert "Traceback" not in done.stderr

@@ -212,7 +212,7 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "state", describe(job)
     yield "video", f"{job['video']['name']} ({job['video']['id']})"
     if options := job.get("options"):
-        yield "options", ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)
+        yield "options", ", ".join(_chosen(options)) or "default"
     if error := job.get("error"):
         yield "error", f"{error['message']} ({error['code']})"
     for warning in job.get("warnings") or []:
@@ -226,6 +226,18 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("created", "started", "finished"):
         if moment := job.get(f"{name}_at"):
             yield name, _time(moment)
+
+
+def _chosen(options: dict[str, Any]) -> Iterator[str]:
+    """What differs from the defaults: ``scenes 10``, ``at 1.5,50%``, ``sheet``."""
+    from fiapx.core.options import ExtractOptions
+
+    defaults = ExtractOptions().model_dump(mode="json")
+    for name, value in options.items():
+        if value is True:
+            yield name
+        elif value != defaults.get(name):
+            yield f"{name} {','.join(value) if isinstance(value, list) else value}"
 
 
 def _time(moment: str) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from fastapi import Response
 
 from fiapx.cli.profile import Profile, ProfileStore, check_secure, server_url
 from fiapx.core.errors import RateLimited, Unavailable, UsageError
+from fiapx.core.options import ExtractOptions
 from tests.unit.cli_support import Fake, fake_server, logged_in, run
 
 FIAPX = str(Path(sys.executable).with_name("fiapx"))
@@ -309,6 +311,25 @@ def test_show(fake: Fake, env: dict[str, str]) -> None:
     assert "completed with warnings, 3 frames" in text
     assert "It ends early. (source_truncated)" in text
     assert run("show", "j1", "--json", env=env).json["id"] == "j1"
+
+
+def test_show_names_the_options_that_were_chosen(fake: Fake, env: dict[str, str]) -> None:
+    chosen: list[dict[str, Any]] = [
+        {},
+        {"every": "5s", "width": 320},
+        {"at": "10,50%", "sheet": True},
+        {"scenes": True, "quality": 80},
+    ]
+    for number, given in enumerate(chosen):
+        fake.job(f"j{number}", options=ExtractOptions(**given).model_dump(mode="json"))
+    shown = [run("show", f"j{number}", env=env).out for number in range(len(chosen))]
+    lines = [next(line for line in text.splitlines() if line.startswith("options:")) for text in shown]
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "default",
+        "every 5, width 320",
+        "at 10,50%, sheet",
+        "scenes 10.0, quality 80",
+    ]
 
 
 @pytest.mark.parametrize("id_", ["missing", "..", "../videos", "a/b", "", "%2e%2e", "x?y"])

@@ -44,8 +44,8 @@ def extract(
 ) -> None:
     """Extract frames of videos into ZIPs on this machine.
 
-    Without -o each ZIP is named after its video, in the working directory. The videos of a folder and of its
-    sub-folders go into the same sub-folders there.
+    Without -o each ZIP is named after its video, in the working directory.
+    Videos of a folder and its sub-folders go into the same sub-folders there.
 
     Example: fiapx extract holiday.mp4 --fps 2 --width 640 -o frames.zip
     """

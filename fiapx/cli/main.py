@@ -16,6 +16,7 @@ import fiapx
 from fiapx.cli import account, jobs, local, run, transfer
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
+from fiapx.cli.help import PlainGroup
 from fiapx.cli.probe import probe
 from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
@@ -23,6 +24,7 @@ from fiapx.core.errors import Cancelled, Exit, FiapxError, UsageError
 
 commands = typer.Typer(
     name="fiapx",
+    cls=PlainGroup,
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 4 log in first, 5 try again later, 6 some inputs failed, "
     "124 wait timed out, 130 interrupted.",
     pretty_exceptions_enable=False,

@@ -11,13 +11,11 @@ Videos = Annotated[
 ]
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="VIDEO", help="Video files, folders of them, or - for standard input.", show_default=False),
+    typer.Argument(metavar="VIDEO", help="Videos, folders of them, or - for standard input.", show_default=False),
 ]
 Processes = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", "-j", metavar="N", min=1, max=256, help="Decode with N processes. \\[default: one for each core]"
-    ),
+    typer.Option("--jobs", "-j", metavar="N", min=1, max=256, help="Decode with N processes. \\[default: the cores]"),
 ]
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids of jobs.", show_default=False)]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.", show_default=False)]

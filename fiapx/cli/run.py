@@ -38,8 +38,8 @@ def up(
 ) -> None:
     """Run the whole service in one process: gateway, accounts, jobs, worker and notices, with nothing to set up.
 
-    It stops at Ctrl-C or SIGTERM once running jobs have ended, or gives them back to the queue after FIAPX_GRACE
-    seconds; a second signal stops it now.
+    It stops at Ctrl-C or SIGTERM once running jobs have ended, or gives them back
+    to the queue after FIAPX_GRACE seconds; a second signal stops it now.
 
     Example: fiapx up --data ./fiapx-data --port 8000
     """

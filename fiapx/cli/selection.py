@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand
+
+from fiapx.cli.help import PlainCommand
 
 _FRAMES: Final = "Which frames"
 _CLEANING: Final = "Cleaning"
@@ -35,25 +36,23 @@ FLAGS: Final[dict[str, Any]] = {
     "every": _flag(str, _FRAMES, "--every", "TIME", "Time between frames: 2s, 1m30s."),
     "step": _flag(int, _FRAMES, "--step", "N", "Every Nth frame."),
     "count": _flag(int, _FRAMES, "--count", "N", "N frames, evenly spread."),
-    "at": _flag(str, _FRAMES, "--at", "T,T,…", "Frames at these times, or percentages: 10,1m30s,50%."),
+    "at": _flag(str, _FRAMES, "--at", "T,T,…", "Frames at these times: 10,1m30s,50%."),
     "keyframes": _switch(_FRAMES, "--keyframes", "The frames at which decoding can start."),
-    "scenes": _flag(str, _FRAMES, "--scenes", "[THRESHOLD]", "The first frame of each scene; threshold 0-100. \\[10]"),
+    "scenes": _flag(str, _FRAMES, "--scenes", "[THRESHOLD]", "First frames of scenes; threshold 0-100. \\[10]"),
     "start": _flag(str, _FRAMES, "--start", "TIME", "First time: 90, 1m30s, 01:02:03.5."),
     "end": _flag(str, _FRAMES, "--end", "TIME", "Times end before this one."),
     "max_frames": _flag(int, _FRAMES, "--max-frames", "N", "Of more frames, N that are evenly spread."),
     "drop_black": _switch(_CLEANING, "--drop-black", "Leave out black frames."),
     "drop_blurred": _switch(_CLEANING, "--drop-blurred", "Leave out blurred frames."),
-    "drop_similar": _flag(
-        str, _CLEANING, "--drop-similar", "[PERCENT]", "Leave out frames that differ by less from the last kept. \\[1]"
-    ),
-    "width": _flag(int, _PICTURES, "--width", "PX", "Fit into this width; never made larger."),
-    "height": _flag(int, _PICTURES, "--height", "PX", "Fit into this height; never made larger."),
-    "upscale": _switch(_PICTURES, "--upscale", "Let --width and --height make pictures larger too."),
+    "drop_similar": _flag(str, _CLEANING, "--drop-similar", "[PERCENT]", "Leave out frames like the last kept. \\[1]"),
+    "width": _flag(int, _PICTURES, "--width", "PX", "Fit into this width, never enlarged."),
+    "height": _flag(int, _PICTURES, "--height", "PX", "Fit into this height, never enlarged."),
+    "upscale": _switch(_PICTURES, "--upscale", "Let --width and --height enlarge."),
     "format": _choice(_PICTURES, "--format", ("jpg", "png", "webp"), "Image format."),
     "quality": _flag(int, _PICTURES, "--quality", "1-100", "JPEG and WebP quality. \\[default: 90]"),
     "deinterlace": _choice(_PICTURES, "--deinterlace", ("off", "auto", "on"), "auto: frames marked as interlaced."),
     "hdr": _choice(_PICTURES, "--hdr", ("tonemap", "keep"), "keep: 16-bit PNGs of HDR video."),
-    "sheet": _switch(_PICTURES, "--sheet", "Add contact sheets and WebVTT to the ZIP."),
+    "sheet": _switch(_PICTURES, "--sheet", "Add contact sheets and WebVTT."),
     "engine": _choice(_PICTURES, "--engine", ("auto", "fast", "ffmpeg"), "In-process, or FFmpeg's CLI; same pixels."),
 }
 """Field of ExtractOptions → the parameter of a command."""
@@ -86,7 +85,7 @@ def _default(kind: Any) -> bool | None:
     return False if kind.__origin__ is bool else None
 
 
-class LenientCommand(TyperCommand):
+class LenientCommand(PlainCommand):
     """Lets ``--scenes`` and ``--drop-similar`` stand without a value: only a number that follows is theirs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

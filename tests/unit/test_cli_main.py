@@ -47,6 +47,7 @@ def test_every_command_has_help_with_an_example_and_json(command: str, capsys: p
     text = capsys.readouterr().out
     assert "Example: " in text
     assert "--json" in text
+    assert "<bool>" not in text
 
 
 def test_help_groups_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

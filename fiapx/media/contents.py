@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from fiapx.media.formats import MAX_STREAMS
+from fiapx.media.model import ratio
 
 Name = Annotated[str, Field(max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -42,7 +43,7 @@ class Stream:
     transfer: Name | None = None
     """FFmpeg's names of what ITU-T H.273 numbers."""
     interlaced: bool | None = None
-    rate: Annotated[Fraction, Field(gt=0)] | None = None
+    rate: Annotated[Fraction, BeforeValidator(ratio), Field(gt=0)] | None = None
     """Frames a second, on average; often a guess."""
     sample_rate: Count | None = None
     channels: Name | None = None

@@ -89,7 +89,7 @@ class VideoDecoder:
         self._packets.stream.codec_context.flush_buffers()
 
     def _decode_whole(self) -> None:
-        self._whole = self._fed(0, len(self.index.pts), None)
+        self._whole = self._fed(0, len(self.index.pts) - 1, None)
         self._ahead, self._passed = None, NOT_SHOWN
 
     def _decode_on(self, missing: set[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -127,7 +127,7 @@ class VideoDecoder:
 
     def _first_picture(self, keyframe: int) -> VideoFrame:
         """The first frame that needs none before it: a recording may begin in the middle of a group of pictures."""
-        for frame in self._fed(0, len(self.index.pts), None):
+        for frame in self._fed(0, len(self.index.pts) - 1, None):
             if keyframe == 0 or _intra(frame) or (frame.pts is not None and frame.pts >= self.index.pts[keyframe]):
                 if keyframe:
                     self.refused.clear()

@@ -116,7 +116,12 @@ class Decoder(Supervised):
         """The ordinals of packets that end a segment. Raises ValueError."""
         _, index = self.found()
         ordinals = array("q", message.payload)
-        if message.head.get("type") != "done" or len(ordinals) > len(index.pts):
+        packets = range(len(index.pts))
+        if (
+            message.head.get("type") != "done"
+            or len(ordinals) > len(packets)
+            or any(o not in packets for o in ordinals)
+        ):
             raise ValueError("a segment does not end so")
         return frozenset(ordinals)
 

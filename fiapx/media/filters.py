@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from fiapx.core.errors import FrameTooLarge
 from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
-from fiapx.media.model import VideoInfo
+from fiapx.media.model import MAX_NUMBER, VideoInfo
 from fiapx.media.style import Style
 
 Filter = tuple[str, dict[str, str]]
@@ -64,7 +64,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 def check_info(info: VideoInfo) -> None:
     """Raise ValueError for what `chain` must not put into a graph: `info` comes from a child that is not trusted."""
-    numbers = (info.width, info.height, info.start_pts, info.declared_frames)
+    numbers = (info.width, info.height, info.start_pts, info.declared_frames, info.rotation)
     names = (info.format, info.codec, info.pixel_format)
     if not (
         {*info.orientation} <= _TURNS
@@ -72,11 +72,11 @@ def check_info(info: VideoInfo) -> None:
         and info.primaries in {*PRIMARIES.values(), UNKNOWN}
         and info.transfer in {*TRANSFERS.values(), UNKNOWN}
         and 0 <= info.peak < math.inf
-        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(number, int) and abs(number) < MAX_NUMBER for number in numbers)
         and all(isinstance(name, str) and len(name) < 100 for name in names)
         and min(info.width, info.height) > 0
         and min(info.sample_aspect, info.time_base) > 0
-        and math.isfinite(info.declared_duration or 0)
+        and abs(info.declared_duration or 0) < MAX_NUMBER
     ):
         raise ValueError("the description of the video makes no sense")
 

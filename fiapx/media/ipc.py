@@ -8,7 +8,7 @@ import struct
 from array import array
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Look, VideoInfo, tile_size
+from fiapx.media.model import MAX_NUMBER, THUMBNAIL, EncodedFrame, Index, Look, VideoInfo, tile_size
 
 _LENGTHS: Final = struct.Struct(">II")
 _MAX_HEAD: Final = 64 * 1024
@@ -75,6 +75,9 @@ def read_index(message: Message) -> tuple[VideoInfo, Index]:
         streams_end=float(head["streams_end"]),
         damaged=int(head["damaged"]),
     )
+    numbers = (index.end_pts, index.packets, index.streams_end, index.damaged)
+    if not all(abs(number) < MAX_NUMBER for number in numbers):
+        raise ValueError("the index makes no sense")
     return VideoInfo.from_json(head["info"]), index
 
 

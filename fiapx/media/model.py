@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO, Final, Protocol
 
 from fiapx.media.colours import HDR, UNKNOWN
+
+MAX_NUMBER: Final = 2**100
+"""More than any ticks, frames or seconds that a file may claim, and little enough for a float."""
+_RATIO: Final = re.compile(r"-?[0-9]{1,20}(?:/[0-9]{1,20})?")
+
+
+def ratio(text: object) -> Fraction:
+    """A fraction as `str` writes it. Raises ValueError for anything else that Fraction takes: of ``1e999999999`` it
+    makes a number on which the process works until it has no memory left."""
+    if not isinstance(text, str) or not _RATIO.fullmatch(text):
+        raise ValueError("a ratio makes no sense")
+    return Fraction(text)
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ class VideoInfo:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> VideoInfo:
-        exact = {key: Fraction(values[key]) for key in ("sample_aspect", "time_base")}
+        exact = {key: ratio(values[key]) for key in ("sample_aspect", "time_base")}
         return cls(**(values | exact | {"orientation": tuple(values["orientation"])}))
 
     def seconds(self, pts: int) -> Fraction:

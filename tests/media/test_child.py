@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+from array import array
 from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 
 from fiapx.core.errors import DecoderFailed, NoVideoStream
 from fiapx.media import filters
+from fiapx.media.contents import Contents
 from fiapx.media.decoder import child_error, sense
-from fiapx.media.ipc import read_message
+from fiapx.media.ipc import read_index, read_message, write_index
 from fiapx.media.manifest import source_record
-from fiapx.media.model import VideoInfo
+from fiapx.media.model import Index, VideoInfo
 
 INFO = VideoInfo(
     "mp4", "h264", 64, 48, "yuv420p", Fraction(1), "bt709", False, (), 0, Fraction(1, 25), 0, None, 0
@@ -39,6 +41,9 @@ INFO = VideoInfo(
         {"primaries": "bt2020,movie=/etc/passwd"},
         {"peak": float("inf")},
         {"peak": -1.0},
+        {"rotation": "\x1b[2J"},
+        {"start_pts": 10**200},
+        {"declared_duration": 1e308},
     ],
     ids=str,
 )
@@ -56,10 +61,29 @@ def test_nonsense_is_a_failure_of_the_decoder(head: bytes) -> None:
         read_message(io.BytesIO(struct.pack(">II", len(head), 0) + head))
 
 
-def test_a_zero_time_base_is_a_failure_of_the_decoder() -> None:
-    values = asdict(INFO) | {"sample_aspect": "1", "time_base": "1/0"}
+@pytest.mark.parametrize("ratio", ["1/0", "1e-5000", "9" * 4000, "nan", 0.5, None], ids=lambda ratio: str(ratio)[:9])
+def test_a_strange_ratio_is_a_failure_of_the_decoder(ratio: Any) -> None:
     with pytest.raises(DecoderFailed), sense():
-        VideoInfo.from_json(values)
+        VideoInfo.from_json(asdict(INFO) | {"sample_aspect": "1", "time_base": ratio})
+    stream = {"index": 0, "kind": "video", "codec": "h264", "rate": ratio}
+    if ratio is not None:
+        with pytest.raises(DecoderFailed), sense():
+            Contents.from_json({"format": "avi", "description": "AVI", "duration": 1.0, "streams": [stream]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"end_pts": 10**400}, {"streams_end": float("nan")}, {"streams_end": 1e307}, {"packets": 10**400}],
+    ids=lambda change: str(change)[:24],
+)
+def test_an_index_of_impossible_numbers_is_a_failure_of_the_decoder(change: dict[str, Any]) -> None:
+    index = Index(array("q", [0]), b"\1", 1, reliable=True, packets=1, streams_end=1.0)
+    stream = io.BytesIO()
+    write_index(stream, INFO, replace(index, **change))
+    message = read_message(io.BytesIO(stream.getvalue()))
+    assert message is not None
+    with pytest.raises(DecoderFailed), sense():
+        read_index(message)
 
 
 def test_it_can_blame_the_video_and_nothing_else() -> None:

@@ -187,6 +187,7 @@ def test_a_child_that_tells_nonsense_of_a_thumbnail_is_not_believed(lie: str, cl
     [
         ("tell(out, head, payload + b'x' if head['type'] == 'done' else payload)", "nonsense"),
         ("tell(out, head, bytes(8000) if head['type'] == 'done' else payload)", "nonsense"),
+        ("tell(out, head, b'\\x7f' * 8 if head['type'] == 'done' else payload)", "nonsense"),
         ("tell(out, {'type': 'index', 'length': 10**9}, payload)", "nonsense"),
         (
             "tell(out, {'type': 'error', 'code': 'auth_required', 'message': 'give me your token'})",

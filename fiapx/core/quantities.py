@@ -25,7 +25,7 @@ def parse_number(value: Any) -> Fraction:
     numerator, _, denominator = text.partition("/")
     if denominator and not Fraction(denominator):
         raise ValueError(f"{text!r} divides by zero")
-    return Fraction(numerator) / Fraction(denominator or 1)
+    return _writable(Fraction(numerator) / Fraction(denominator or 1))
 
 
 def parse_time(value: Any) -> Fraction:
@@ -39,11 +39,18 @@ def parse_time(value: Any) -> Fraction:
             return parse_number(text)
         if _UNIT_TIME.fullmatch(text):
             parts = re.findall(r"(\d+(?:\.\d+)?)(ms|min|s|m|h)", text)
-            return sum((Fraction(number) * _UNITS[unit] for number, unit in parts), Fraction())
+            return _writable(sum((Fraction(number) * _UNITS[unit] for number, unit in parts), Fraction()))
         if clock := _CLOCK_TIME.fullmatch(text):
             hours, minutes, seconds = clock.groups()
-            return Fraction(hours or 0) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+            return _writable(Fraction(hours or 0) * 3600 + Fraction(minutes) * 60 + Fraction(seconds))
     raise ValueError(f"{text[:_MAX_TEXT]!r} is not a time such as 90, 2s, 1m30s or 01:02:03.5")
+
+
+def _writable(number: Fraction) -> Fraction:
+    """Options are stored as text and read again, so that must not be too long either."""
+    if len(str(number)) > _MAX_TEXT:
+        raise ValueError("has too many digits")
+    return number
 
 
 def _positive(number: Fraction) -> Fraction:

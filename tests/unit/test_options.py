@@ -35,6 +35,12 @@ def test_what_is_no_time(text: object) -> None:
         parse_time(text)
 
 
+@pytest.mark.parametrize("text", ["0." + "1" * 40, "0." + "1" * 40 + "h", "1:01." + "1" * 40])
+def test_what_could_not_be_read_again_is_refused(text: str) -> None:
+    with pytest.raises(InvalidOptions, match="start: has too many digits"):
+        extract_options(start=text)
+
+
 @given(st.fractions(0, 10**6, max_denominator=10**6))
 def test_a_number_is_read_exactly(number: Fraction) -> None:
     assert parse_number(str(number)) == number

@@ -63,10 +63,12 @@ class Packets:
             self.container.seek(pts, stream=self.stream)
             self._demuxed = self.container.demux(self.stream)
             packet = next(self._demuxed, None)
-            if packet is not None and packet.size and packet.pts is not None and packet.pts in index.pts[: target + 1]:
-                self.cursor = index.pts.index(packet.pts)
-                self._demuxed = _with(packet, self._demuxed)
-                return
+            if packet is not None and packet.size and packet.pts is not None:
+                found = (ordinal for ordinal in range(target, -1, -1) if index.pts[ordinal] == packet.pts)
+                if (cursor := next(found, None)) is not None:
+                    self.cursor = cursor
+                    self._demuxed = _with(packet, self._demuxed)
+                    return
         self._jumps = False
         self.reopen()
 

@@ -22,7 +22,10 @@ Hdr = Literal["tonemap", "keep"]
 def _threshold(default: float) -> BeforeValidator:
     """A threshold may be switched on by ``true``, with its default."""
     words: dict[Any, float | None] = {True: default, "true": default, False: None, "false": None}
-    return BeforeValidator(lambda value: words.get(value, value) if isinstance(value, bool | str) else value)
+    return BeforeValidator(
+        lambda value: words.get(value, value) if isinstance(value, bool | str) else value,
+        json_schema_input_type=Annotated[float, Field(gt=0, le=100)] | bool | None,
+    )
 
 
 class ExtractOptions(BaseModel):

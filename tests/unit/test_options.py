@@ -122,3 +122,11 @@ def test_one_frame_a_second_unless_told_otherwise() -> None:
     assert extract_options().rate == 1
     assert extract_options(every="2s").rate == Fraction(1, 2)
     assert extract_options(fps="30000/1001").rate == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize("name", ["scenes", "drop_similar"])
+def test_the_schema_lets_a_threshold_be_switched_on(name: str) -> None:
+    asked = ExtractOptions.model_json_schema()["properties"][name]
+    told = ExtractOptions.model_json_schema(mode="serialization")["properties"][name]
+    assert [kind["type"] for kind in asked["anyOf"]] == ["number", "boolean", "null"]
+    assert [kind["type"] for kind in told["anyOf"]] == ["number", "null"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiapx.core.errors import UsageError
@@ -25,8 +27,12 @@ def load_settings(**flags: Any) -> Settings:
         raise UsageError(f"{names}: {explain(error)}") from None
 
 
-def engine_limits(settings: Settings) -> Limits:
-    """What one video may cost."""
+def engine_settings() -> tuple[Limits, Path | None]:
+    """What one video may cost, and the FFmpeg to use. Raises UsageError."""
     from fiapx.media.model import Limits
 
-    return Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
+    if not any(name.upper().startswith("FIAPX_") for name in os.environ):
+        return Limits(), None  # as by default, without loading what reads settings
+    settings = load_settings()
+    limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
+    return limits, settings.ffmpeg

@@ -30,11 +30,12 @@ class Engine:
     @classmethod
     def of(cls, terminal: Terminal, chosen: dict[str, Any], jobs: int | None, cancelled: Event) -> Engine:
         """By the flags that were chosen, and the settings. Raises InvalidOptions or UsageError."""
-        from fiapx.cli.config import engine_limits, load_settings
+        from fiapx.cli.config import engine_settings
         from fiapx.core.options import extract_options
 
-        options, settings = extract_options(**chosen), load_settings()
-        return cls(terminal, options, engine_limits(settings), settings.ffmpeg, jobs, cancelled)
+        options = extract_options(**chosen)
+        limits, ffmpeg = engine_settings()
+        return cls(terminal, options, limits, ffmpeg, jobs, cancelled)
 
     def extract(self, name: str, file: BinaryIO, output: Output, spare: Spare) -> Result:
         """Extract into `output`, with a bar."""

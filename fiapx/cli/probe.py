@@ -32,13 +32,13 @@ def probe(ctx: typer.Context, videos: flags.Sources, as_json: flags.AsJson = Fal
 
     Example: fiapx probe holiday.mp4
     """
-    from fiapx.cli.config import engine_limits, load_settings
+    from fiapx.cli.config import engine_settings
     from fiapx.media.inspect import inspect
     from fiapx.media.model import Source
 
     terminal: Terminal = ctx.obj
     terminal.json = as_json
-    limits = engine_limits(load_settings())
+    limits, _ = engine_settings()
     batch = Batch(terminal)
     with cancel_on_signals() as cancelled:
         for number, video in enumerate(expand(videos).stems):

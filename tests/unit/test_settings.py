@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from fiapx.cli.config import load_settings
+from fiapx.cli.config import engine_settings, load_settings
 from fiapx.core.errors import UsageError
 from fiapx.settings import Settings
 
@@ -55,3 +57,14 @@ def test_a_short_lease_needs_a_heartbeat_too(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FIAPX_LEASE", "5")
     with pytest.raises(UsageError, match="FIAPX_HEARTBEAT"):
         load_settings()
+
+
+def test_the_engines_defaults_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not read where nothing is set."""
+    for name in [name for name in os.environ if name.startswith("FIAPX_")]:
+        monkeypatch.delenv(name)
+    unread = engine_settings()
+    monkeypatch.setenv("FIAPX_LOG_LEVEL", "INFO")
+    assert engine_settings() == unread
+    monkeypatch.setenv("FIAPX_MAX_FRAMES", "7")
+    assert engine_settings()[0].max_frames == 7

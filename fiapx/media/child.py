@@ -3,7 +3,7 @@
 It imports all it will need, gives up files and network, and only then gets a video: a byte that carries the video's
 descriptor comes through stdin, which is a socket. A JSON line follows, ``{"style", "max_pixels", "cpu_seconds",
 "indexed"}``. If the video is `indexed` already, its index follows; otherwise the child finds out and tells it.
-Then each line asks for a segment, ``{"kind", "runs": [[first, last, [pts, …]], …]}``. Messages go to stdout.
+Then each line asks for a segment, ``{"kind", "threads", "runs": [[first, last, [pts, …]], …]}``. Messages go to stdout.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Studio:
 
 
 def _send_segment(out: BinaryIO, studio: Studio, request: dict[str, Any]) -> None:
+    studio.decoder.use(request["threads"])
     for first, last, wanted in request["runs"]:
         for frame in in_order(studio.frames(Run(first, last, tuple(wanted)), request["kind"]), wanted):
             write_frame(out, frame)

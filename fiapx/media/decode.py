@@ -59,8 +59,16 @@ class VideoDecoder:
         packets.reopen()
         first = self._first_picture(_keyframes(index)[0])
         info = describe(packets.container, packets.stream, first)
-        packets.reopen()
+        packets.stream.codec_context.flush_buffers()
         return info, _beginning_with(first.pts, index)
+
+    def use(self, threads: int) -> None:
+        """Decode with so many threads from now on."""
+        if threads != self._packets.threads:
+            self._packets.threads = threads
+            self._packets.reopen()
+            if self._whole is not None:
+                self._decode_whole()
 
     def frames(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
         """(pts, frame) of the run's wanted frames. What cannot be decoded is left out."""

@@ -8,7 +8,7 @@ import socket
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from queue import SimpleQueue
@@ -20,15 +20,15 @@ from fiapx.core.options import ExtractOptions
 from fiapx.core.text import visible
 from fiapx.media import filters
 from fiapx.media.ipc import Message, read_frame, read_index, read_message, write_index
-from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Limits, VideoInfo
+from fiapx.media.model import THUMBNAIL, EncodedFrame, Index, Limits, Refused, VideoInfo
 from fiapx.media.process import Supervised, Watch
 from fiapx.media.segments import Kind, Segment
 from fiapx.media.spare import Spare
 from fiapx.media.style import Style
 
 _LONGEST_TEXT: Final = 300
-_READ_AHEAD: Final = 16 * 1024**2
-"""Bytes of a child's frames that wait in the parent for their turn; then the child waits."""
+_READ_AHEAD: Final = 32 * 1024**2
+"""Bytes of frames that wait in the parent for their turn, shared by all children of a video; then a child waits."""
 
 
 class Decoder(Supervised):
@@ -42,14 +42,18 @@ class Decoder(Supervised):
         limits: Limits,
         watch: Watch,
         known: tuple[VideoInfo, Index] | None = None,
+        *,
+        share: int = 1,
     ) -> None:
-        """`known`: what another decoder has found out about the video already."""
+        """`known`: what another decoder has found out about the video already. It is one of `share` that work on it."""
         process, self._socket = spare.take()
         super().__init__(process, watch)
         self._style = Style.of(options)
         self._max_pixels = limits.max_pixels
         self._known = known
-        self._inbox = _Inbox()
+        self._inbox = _Inbox(_READ_AHEAD // share)
+        self.on_finished: Callable[[], None] = lambda: None
+        """Called, in a thread of the decoder's own, when a segment is finished, though it may not be read yet."""
         job = {
             "style": asdict(self._style),
             "max_pixels": limits.max_pixels,
@@ -58,8 +62,7 @@ class Decoder(Supervised):
         }
         self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._requests.put(job)
-        with suppress(OSError):  # a child that has died is noticed when it is read
-            socket.send_fds(self._socket, [b"\0"], [file.fileno()])
+        self._hand_over(file)
         for loop in (self._write_on, self._read_on):
             threading.Thread(target=loop, daemon=True).start()
 
@@ -77,9 +80,9 @@ class Decoder(Supervised):
     def ask(self, segment: Segment) -> None:
         """Request a segment. Several may be asked for; their `answer`s are read in the same order."""
         runs = [(run.first, run.last, run.wanted) for run in segment.runs]
-        self._requests.put({"kind": segment.kind, "runs": runs})
+        self._requests.put({"kind": segment.kind, "threads": segment.threads, "runs": runs})
 
-    def answer(self, segment: Segment) -> Iterator[EncodedFrame | frozenset[int]]:
+    def answer(self, segment: Segment) -> Iterator[EncodedFrame | Refused]:
         """The segment's frames in order of pts, without those that cannot be decoded; at last the ordinals of the
         packets that the decoder refused."""
         expected = deque(segment.wanted)
@@ -112,7 +115,7 @@ class Decoder(Supervised):
         if (frame.width, frame.height) != size or (frame.look is not None, bool(frame.tile)) != extras:
             raise ValueError("a frame is not as it was asked for")
 
-    def _refused(self, message: Message) -> frozenset[int]:
+    def _refused(self, message: Message) -> Refused:
         """The ordinals of packets that end a segment. Raises ValueError."""
         _, index = self.found()
         ordinals = array("q", message.payload)
@@ -124,6 +127,15 @@ class Decoder(Supervised):
         ):
             raise ValueError("a segment does not end so")
         return frozenset(ordinals)
+
+    def _hand_over(self, file: BinaryIO) -> None:
+        try:
+            socket.send_fds(self._socket, [b"\0"], [file.fileno()])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # a child that has died is noticed when it is read
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise DecoderFailed(f"The video could not be handed to the decoder: {error.strerror}.") from error
 
     def _next(self) -> Message:
         message = self._inbox.get()
@@ -150,6 +162,8 @@ class Decoder(Supervised):
         try:
             while message := self._read():
                 self._inbox.put(message)
+                if message.head.get("type") == "done":
+                    self.on_finished()
         except FiapxError as error:
             self._inbox.put(error)
         finally:
@@ -163,7 +177,9 @@ class Decoder(Supervised):
 class _Inbox:
     """Messages that were read before their turn came."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """From `limit` bytes on, it takes no more."""
+        self._limit = limit
         self._held: deque[Message | FiapxError | None] = deque()
         self._size = 0
         self._closed = False
@@ -172,7 +188,7 @@ class _Inbox:
     def put(self, message: Message | FiapxError | None) -> None:
         """Add what was read; waits while too much is held."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._size < _READ_AHEAD)
+            self._changed.wait_for(lambda: self._closed or self._size < self._limit)
             self._held.append(message)
             self._size += _size(message)
             self._changed.notify_all()

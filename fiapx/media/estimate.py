@@ -148,9 +148,9 @@ class _Samples:
         self, samples: Sequence[Run], kind: Kind = "image", take: Callable[[EncodedFrame], None] | None = None
     ) -> float:
         began = time.monotonic()
-        for frame in self._pool.frames(Segment((sample,), kind) for sample in samples):
-            if take:
-                take(frame)
+        for part in self._pool.frames(Segment((sample,), kind) for sample in samples):
+            if take and isinstance(part, EncodedFrame):
+                take(part)
         return time.monotonic() - began
 
     def _beginning(self, number: int) -> Run:

@@ -161,6 +161,10 @@ class Index:
         return sorted(set(self.pts) - {NOT_SHOWN})
 
 
+Refused = frozenset[int]
+"""Ordinals of packets that a decoder did not take."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One entry of the result: the frame with this pts is the one shown at `time` (exact seconds)."""

@@ -15,7 +15,7 @@ from fiapx.media.formats import DECODER_OPTIONS
 from fiapx.media.model import NOT_SHOWN, Index
 from fiapx.media.probe import open_video
 
-_FAR: Final = 32 * 1024**2
+_FAR: Final = 4 * 1024**2
 """Bytes between two groups of pictures from which on a jump costs less than reading on."""
 _JUMPING: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 """Containers that know where their keyframes lie; in the others a jump is a guess."""
@@ -24,7 +24,9 @@ _JUMPING: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 class Packets:
     """One opening of the video at a time: what lies behind is read by opening it again."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, threads: int = 1) -> None:
+        """`threads` decode, each a frame of its own."""
+        self.threads = threads
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
         self.cursor = 0
@@ -35,7 +37,8 @@ class Packets:
     def reopen(self) -> None:
         """Begin anew, also with the decoder. Raises what `open_video` raises."""
         self.container, self.stream = open_video(self._descriptor)
-        self.stream.thread_count = 1
+        self.stream.thread_count = self.threads
+        self.stream.thread_type = "FRAME"
         self.stream.codec_context.options = DECODER_OPTIONS
         self._demuxed = self.container.demux(self.stream)
         self.cursor = 0

@@ -13,15 +13,15 @@ from fiapx.core.errors import FFmpegMissing, UnsupportedFormat
 from fiapx.core.options import ExtractOptions
 from fiapx.media import diagnosis, plan
 from fiapx.media.ffmpeg import find_ffmpeg
-from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Source, VideoInfo, Wanted
+from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Refused, Source, VideoInfo, Wanted
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
 from fiapx.media.reference import Reference
 from fiapx.media.segments import Kind, Segment, segments
 from fiapx.media.style import Style
 
-Decode = Callable[[Iterable[Segment]], Generator[EncodedFrame]]
-"""The frames of all segments in order of pts, without those that cannot be decoded."""
+Decode = Callable[[Iterable[Segment]], Generator[EncodedFrame | Refused]]
+"""The frames of all segments in order of pts, without those that cannot be decoded; after each what it refused."""
 
 
 class Pictures:
@@ -46,6 +46,7 @@ class Pictures:
         self._watch = watch
         self._decode = decode or pool.frames
         self._used: list[str] = []
+        self._refused: Refused = frozenset()
         self._taken_over = 0
         """Frames that were left to FFmpeg's command line when one of them had not come out."""
         self._looked_at = self._unseen = 0
@@ -79,7 +80,7 @@ class Pictures:
 
     def warnings(self, missing: int, total: int) -> list[MediaWarning]:
         """What the user should know of the source. Call it after the last frame."""
-        found = diagnosis.of_source(self.info, self.index, self._pool.refused)
+        found = diagnosis.of_source(self.info, self.index, len(self._refused | self._pool.refused))
         if self._taken_over:
             text = (
                 f"{self._taken_over} frames were left to FFmpeg, since one did not come out: the source may be damaged."
@@ -113,11 +114,14 @@ class Pictures:
         if self.fast:
             self._use("fast")
             with closing(self._decode(segments(plan.runs(self.index, pts), kind))) as frames:
-                for frame in frames:
-                    if frame.pts != pts[given] and self._reference is not None:
+                for part in frames:
+                    if not isinstance(part, EncodedFrame):
+                        self._refused |= part
+                        continue
+                    if part.pts != pts[given] and self._reference is not None:
                         break
-                    given = pts.index(frame.pts, given) + 1
-                    yield frame
+                    given = pts.index(part.pts, given) + 1
+                    yield part
         if given < len(pts) and self._reference is not None:
             self._taken_over = len(pts) - given if "fast" in self._used else 0
             self._use("ffmpeg")

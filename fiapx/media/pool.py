@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,13 +14,15 @@ from fiapx.core.cores import granted_cores
 from fiapx.core.errors import FiapxError
 from fiapx.core.options import ExtractOptions
 from fiapx.media.decoder import Decoder
-from fiapx.media.model import EncodedFrame, Index, Limits, Source, VideoInfo
+from fiapx.media.model import EncodedFrame, Index, Limits, Refused, Source, VideoInfo
 from fiapx.media.process import Watch
 from fiapx.media.segments import Segment
 from fiapx.media.spare import Spare
 
 _AHEAD: Final = 2
 """Segments a child has been asked for at a time: the one it works on, and its next."""
+_WINDOW: Final = 8
+"""Segments a child, of all children together, that are asked for or wait to be read: some take longer than others."""
 
 
 @contextmanager
@@ -29,10 +32,12 @@ def decoding(
     """A pool on this source, of at most `jobs` children (default: one for each core that this process may use); `spare`
     is the first."""
 
-    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
-        return Decoder(children, source.file, options, limits, watch, known)
+    size = jobs or granted_cores()
 
-    with spare or Spare() as children, Pool(start, jobs or granted_cores()) as pool:
+    def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
+        return Decoder(children, source.file, options, limits, watch, known, share=size)
+
+    with spare or Spare() as children, Pool(start, size) as pool:
         yield pool
 
 
@@ -45,10 +50,18 @@ class Pool:
         """`start` starts a child, given what is known of the video."""
         self._start = start
         self._size = size
-        self._decoders = [start(None)]
         self._order: deque[tuple[Decoder, Segment]] = deque()
-        """All that was asked for and not yet answered."""
-        self._refused: set[int] = set()
+        """All that was asked for and not yet read."""
+        self._following: Iterator[Segment] = iter(())
+        self._next: Segment | None = None
+        """One that no child could take yet."""
+        self._lock = threading.Lock()
+        self._decoders: list[Decoder] = []
+        self._busy: Counter[Decoder] = Counter()
+        """How many segments each has been asked for and has not finished."""
+        self._add(None)
+        self.refused: Refused = frozenset()
+        """What was refused in a segment whose frames nobody wanted any more."""
 
     def __enter__(self) -> Self:
         """Wait until the video is known. Raises what is wrong with it."""
@@ -65,52 +78,54 @@ class Pool:
         for decoder in self._decoders:
             decoder.__exit__(kind, error, trace)
 
-    @property
-    def refused(self) -> int:
-        """How many packets the decoders refused so far."""
-        return len(self._refused)
-
-    def frames(self, segments: Iterable[Segment]) -> Generator[EncodedFrame]:
-        """The frames of all segments in order of pts, without those that cannot be decoded."""
-        remaining = deque[Segment]()
-        following = iter(segments)
+    def frames(self, segments: Iterable[Segment]) -> Generator[EncodedFrame | Refused]:
+        """The frames of all segments in order of pts, without those that cannot be decoded; after each segment what was
+        refused in it."""
+        self._following, self._next = iter(segments), None
         while True:
-            self._hand_out(remaining, following)
+            self._hand_out(more=True)
             if not self._order:
                 return
             decoder, segment = self._order[0]
             answer = decoder.answer(segment)
             try:
-                yield from self._frames_in(answer)
+                for part in answer:  # noqa: UP028 - "yield from" would close the answer too
+                    yield part
             except GeneratorExit:  # somebody else goes on; what was refused counts all the same
                 with suppress(FiapxError):
-                    deque(self._frames_in(answer), maxlen=0)
+                    self.refused |= next(part for part in answer if not isinstance(part, EncodedFrame))
                 raise
             self._order.popleft()
 
-    def _frames_in(self, answer: Iterator[EncodedFrame | frozenset[int]]) -> Iterator[EncodedFrame]:
-        for part in answer:
-            if isinstance(part, EncodedFrame):
-                yield part
-            else:
-                self._refused |= part
+    def _hand_out(self, *, more: bool = False) -> None:
+        """Ask for segments until every child has enough to do. Where `more` is set, children may be started: not in a
+        child's own thread, since they die with the thread that starts them."""
+        with self._lock:
+            while len(self._order) < _WINDOW * self._size:
+                self._next = self._next or next(self._following, None)
+                if self._next is None or not (decoder := self._idle(more=more)):
+                    return
+                self._order.append((decoder, self._next))
+                self._busy[decoder] += 1
+                decoder.ask(self._next)
+                self._next = None
 
-    def _hand_out(self, next_: deque[Segment], following: Iterator[Segment]) -> None:
-        """Ask for segments until every child has enough to do. `next_` holds one that nobody could take yet."""
-        while True:
-            next_.extend(itertools.islice(following, 1 - len(next_)))
-            if not next_ or not (decoder := self._idle()):
-                return
-            self._order.append((decoder, segment := next_.popleft()))
-            decoder.ask(segment)
+    def _finished(self, decoder: Decoder) -> None:
+        with self._lock:
+            self._busy[decoder] -= 1
+        self._hand_out()
 
-    def _idle(self) -> Decoder | None:
+    def _idle(self, *, more: bool) -> Decoder | None:
         """The child with the least to do; none if all have enough."""
-        asked = Counter(decoder for decoder, _ in self._order)
-        decoder = min(self._decoders, key=asked.__getitem__)
-        if asked[decoder] < _AHEAD:
+        decoder = min(self._decoders, key=self._busy.__getitem__)
+        if self._busy[decoder] < _AHEAD:
             return decoder
-        if len(self._decoders) == self._size:
+        if not more or len(self._decoders) == self._size:
             return None
-        self._decoders.append(self._start((self.info, self.index)))
-        return self._decoders[-1]
+        return self._add((self.info, self.index))
+
+    def _add(self, known: tuple[VideoInfo, Index] | None) -> Decoder:
+        decoder = self._start(known)
+        decoder.on_finished = partial(self._finished, decoder)
+        self._decoders.append(decoder)
+        return decoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Final, Literal
 
 from fiapx.media.model import Run
@@ -15,12 +16,19 @@ _PACKETS: Final = 200
 _FRAMES: Final = 16
 
 
+_ALONE: Final = 2
+"""Threads that decode a segment which is all there is. It is so on every machine, and for any number of processes: what
+decoders make of a damaged video may depend on it."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A few runs of the decoder. Their frames, in order of pts, joined in order of segments, are the result."""
 
     runs: tuple[Run, ...]
     kind: Kind = "image"
+    threads: int = 1
+    """Of the decoder."""
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -31,12 +39,19 @@ class Segment:
 def segments(runs: Iterable[Run], kind: Kind = "image") -> Iterator[Segment]:
     """Few groups of pictures each, so that little is held while an earlier segment is unfinished; enough of them that
     handing them out costs nothing (intra-only codecs have groups of one)."""
+    groups = _grouped(runs)
+    beginning = tuple(islice(groups, 2))
+    threads = 1 if len(beginning) > 1 else _ALONE
+    return (Segment(group, kind, threads) for group in chain(beginning, groups))
+
+
+def _grouped(runs: Iterable[Run]) -> Iterator[tuple[Run, ...]]:
     held: list[Run] = []
     for run in runs:
         held.append(run)
         packets = sum(each.last - each.first + 1 for each in held)
         if packets >= _PACKETS or sum(len(each.wanted) for each in held) >= _FRAMES:
-            yield Segment(tuple(held), kind)
+            yield tuple(held)
             held = []
     if held:
-        yield Segment(tuple(held), kind)
+        yield tuple(held)

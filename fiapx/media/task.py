@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Self
@@ -16,7 +17,7 @@ from fiapx.core.options import ExtractOptions
 from fiapx.media.digest import SourceDigest
 from fiapx.media.fingerprint import fingerprint
 from fiapx.media.ipc import read_frame, read_message, write_frame, write_message
-from fiapx.media.model import EncodedFrame, Limits, Run, Source
+from fiapx.media.model import EncodedFrame, Limits, Refused, Run, Source
 from fiapx.media.pool import decoding
 from fiapx.media.process import Watch
 from fiapx.media.segments import Segment
@@ -44,6 +45,7 @@ class Task:
                 "source_sha256": self.source_sha256,
                 "options": self.options.model_dump(mode="json", exclude_none=True),
                 "kind": self.segment.kind,
+                "threads": self.segment.threads,
                 "runs": [(run.first, run.last, run.wanted) for run in self.segment.runs],
                 "engine": self.engine,
             }
@@ -55,7 +57,7 @@ class Task:
         values = json.loads(text)
         runs = tuple(Run(first, last, tuple(wanted)) for first, last, wanted in values["runs"])
         options = ExtractOptions.model_validate(values["options"])
-        return cls(values["source_sha256"], options, Segment(runs, values["kind"]), values["engine"])
+        return cls(values["source_sha256"], options, Segment(runs, values["kind"], values["threads"]), values["engine"])
 
 
 def perform(
@@ -75,18 +77,23 @@ def perform(
         decoding(source, task.options, limits, watch, 1, spare) as pool,
         SourceDigest(source) as digest,
     ):
-        for frame in pool.frames([task.segment]):
-            write_frame(part, frame)
+        refused: Refused = frozenset()
+        for made in pool.frames([task.segment]):
+            if isinstance(made, EncodedFrame):
+                write_frame(part, made)
+            else:
+                refused = made
             watch.check()
         if digest.hex(watch) != task.source_sha256:
             raise SourceMismatch
-    write_message(part, {"type": "end"})
+    write_message(part, {"type": "end"}, array("q", sorted(refused)).tobytes())
 
 
-def frames(part: BinaryIO) -> Iterator[EncodedFrame]:
-    """The frames of a part. Raises ValueError where it is not complete."""
+def frames(part: BinaryIO) -> Iterator[EncodedFrame | Refused]:
+    """The frames of a part, and at last what was refused. Raises ValueError where it is not complete."""
     while (message := read_message(part)) is not None:
         if message.head["type"] == "end":
+            yield frozenset(array("q", message.payload))
             return
         yield read_frame(message)
     raise ValueError("the part ends too early")

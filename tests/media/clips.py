@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -87,6 +88,17 @@ def witness(path: Path, rate: str, filters: Sequence[str] = ()) -> list[str]:
     decoder = ("-flags", "+bitexact", "-idct", "simple")
     lines = ffmpeg(*decoder, "-i", str(path), "-map", "0:V:0", "-vf", chain, "-f", "framemd5", "pipe:1").decode()
     return [line.rsplit(",", 1)[1].strip() for line in lines.splitlines() if not line.startswith("#")]
+
+
+def damaged(path: Path, target: Path, *broken: int) -> Path:
+    """A copy in which these packets of the video hold zeros."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for ordinal, packet in enumerate(container.demux(video=0)):
+            if ordinal in broken and packet.pos is not None:
+                data[packet.pos + 4 : packet.pos + packet.size] = bytes(packet.size - 4)
+    target.write_bytes(data)
+    return target
 
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")

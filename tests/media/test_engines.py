@@ -28,7 +28,10 @@ def _scale(extracted: Extracted) -> str:
         full_range=source["pixel_format"].startswith("yuvj"), orientation=(), rotation=0, time_base=Fraction(1),
         start_pts=0, declared_duration=None, declared_frames=0,
     )  # fmt: skip
-    steps = [(name, ":".join(f"{key}={value}" for key, value in given.items())) for name, given in chain(info, Style(format="png"))]
+    steps = [
+        (name, ":".join(f"{key}={value}" for key, value in given.items()))
+        for name, given in chain(info, Style(format="png"))
+    ]
     return ",".join(f"{name}={given}" if given else name for name, given in steps)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from fiapx.media import child
 from fiapx.media.extract import extract
 from fiapx.media.model import EncodedFrame, Source
 from fiapx.media.spare import Spare
-from tests.media.clips import BY_NAME, X264, Clip
+from tests.media.clips import BY_NAME, X264, Clip, damaged
 from tests.media.extracting import Extracted
 from tests.media.sources import numbers
 from tests.media.test_stopping import children
@@ -285,24 +284,13 @@ def test_a_lost_frame_does_not_hold_everything_up() -> None:
     assert [frame.pts for frame in given] == list(range(2, 200))
 
 
-def _damaged(path: Path, target: Path, *broken: int) -> Path:
-    """A copy in which these packets of the video hold zeros."""
-    data = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        for ordinal, packet in enumerate(container.demux(video=0)):
-            if ordinal in broken and packet.pos is not None:
-                data[packet.pos + 4 : packet.pos + packet.size] = bytes(packet.size - 4)
-    target.write_bytes(data)
-    return target
-
-
 @pytest.mark.parametrize("engine", ["fast", "auto"])
 @pytest.mark.parametrize("options", [{"step": 1}, {"fps": 5}, {"scenes": 3}], ids=str)
 def test_damage_is_counted_alike_by_any_number_of_children(
     options: dict[str, Any], engine: str, clips: Path, tmp_path: Path
 ) -> None:
     whole = Clip("damage.mp4", (*X264, "-bf", "0", "-g", "15")).make(clips)
-    path = _damaged(whole, tmp_path / "damaged.mp4", 3, 20, 21, 45, 74)
+    path = damaged(whole, tmp_path / "damaged.mp4", 3, 20, 21, 45, 74)
     one, three = (extracted(path, jobs, engine=engine, **options) for jobs in (1, 3))
     warnings = {warning.code: warning.counts for warning in one.result.warnings}
     assert "source_damaged" in warnings or "frames_missing" in warnings
@@ -317,7 +305,7 @@ def test_frames_that_ffmpeg_had_to_decode_are_told(clips: Path, tmp_path: Path) 
     """HEVC's decoder leaves a broken picture out without a word, and shows what comes after it as well as it can."""
     codec = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
     whole = Clip("damage-hevc.mp4", (*codec, "-x265-params", "log-level=error:keyint=20:bframes=0")).make(clips)
-    path = _damaged(whole, tmp_path / "damaged.mp4", 30)
+    path = damaged(whole, tmp_path / "damaged.mp4", 30)
     found = extracted(path, 2, engine="auto", step=1)
     assert found.result.engine == "fast+ffmpeg"
     warnings = {warning.code: warning.counts for warning in found.result.warnings}

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from fiapx.media import spare
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+def main() -> NoReturn:
+    """Run the command line, and exit with its code."""
     if sys.argv[1:2] == ["extract"]:
         spare.start_early()  # the rest of the command takes as long to load as a decoder does
     from fiapx.cli.main import app
 
-    return app()
+    code = app()
+    with suppress(OSError, ValueError):  # told already, if anybody listens
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # all is closed by now, and taking a thousand modules apart takes as long as decoding a second
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

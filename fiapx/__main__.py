@@ -17,9 +17,9 @@ def main() -> NoReturn:
     from fiapx.cli.main import app
 
     code = app()
-    with suppress(OSError, ValueError):  # told already, if anybody listens
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or told already that nobody listens
+            stream.flush()
     os._exit(code)  # all is closed by now, and taking a thousand modules apart takes as long as decoding a second
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import FRAMES
+from tests.e2e.conftest import FRAMES, NUMBERED
 from tests.e2e.kit import Account, Server, quickly, run
 from tests.e2e.processes import Process
 from tests.media.clips import read_number
@@ -29,9 +29,14 @@ def _killed(server: Server) -> None:
     quickly(lambda: not any(map(Process.alive, decoders)), within=2)
 
 
+WIDTH = 640
+"""Pixels: with pictures this large, a job takes long enough to be killed in it."""
+FLAGS = ("--fps", "25", "--format", "png", "--width", str(WIDTH), "--upscale")
+
+
 def _expected(video: Path, folder: Path) -> str:
     """The hash of the ZIP that nobody disturbed."""
-    done = run(folder, "extract", video, "--fps", "25", "--format", "png", "-o", "undisturbed.zip", "--json")
+    done = run(folder, "extract", video, *FLAGS, "-o", "undisturbed.zip", "--json")
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["results"][0]["sha256"])
 
@@ -42,7 +47,7 @@ def _is_whole(content: bytes) -> None:
         frames = [name for name in archive.namelist() if name.startswith("frame_")]
         assert len(frames) == FRAMES
         for number in (0, 1, FRAMES // 2, FRAMES - 1):
-            assert read_number(archive.read(frames[number])) == number
+            assert read_number(archive.read(frames[number]), scale=NUMBERED.size[0] / WIDTH) == number
 
 
 @pytest.mark.timeout(300)
@@ -52,7 +57,7 @@ def test_ten_jobs_survive_a_kill_in_each(numbered: Path, tmp_path: Path) -> None
         ana = server.account()
         jobs = []
         for turn in range(JOBS):
-            jobs.append(ana.upload(numbered, fps=25, format="png", fresh=True))
+            jobs.append(ana.upload(numbered, fps=25, format="png", width=WIDTH, upscale=True, fresh=True))
             ana.reach(jobs[-1], frames=1 + 15 * turn)
             _killed(server)
             assert server.row(jobs[-1])["state"] == "running"

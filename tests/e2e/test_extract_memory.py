@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import cost
 from tests.media.clips import X264, ffmpeg
 
+ROOT = Path(__file__).parents[2]
 FIAPX = str(Path(sys.executable).parent / "fiapx")
+
+MEASURE = "import sys; from benchmarks.measure import cost; print(cost([sys.argv[2:]], sys.argv[1]).memory)"
+
+
+def _peak(command: list[str], folder: Path) -> float:
+    """MB, by a process that has no other children."""
+    measure = [sys.executable, "-c", MEASURE, str(folder), *command]
+    return float(subprocess.run(measure, stdout=subprocess.PIPE, check=True, timeout=120, cwd=ROOT).stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -24,6 +33,6 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(picture: str, tmp_pa
         video = tmp_path / f"{times}.mp4"
         ffmpeg("-stream_loop", str(times - 1), "-i", str(piece), "-c", "copy", str(video))
         command = [FIAPX, "extract", str(video), "--format", picture, "--fps", "2", "--jobs", "2"]
-        peaks.append(cost([command], tmp_path).memory)
+        peaks.append(_peak(command, tmp_path))
     assert max(peaks) <= 350
     assert peaks[1] <= 1.1 * peaks[0] + 5

@@ -27,7 +27,7 @@ from fiapx.media.spare import Spare
 from tests.media.clips import BY_NAME, X264, Clip, damaged
 from tests.media.extracting import Extracted
 from tests.media.sources import numbers
-from tests.media.test_stopping import children
+from tests.media.test_stopping import children, own_decoders
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -68,7 +68,7 @@ def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
 
     class Counting(io.BytesIO):
         def write(self, data: Any, /) -> int:
-            seen.append(len(children(os.getpid())))
+            seen.append(len(own_decoders()))
             return len(data)
 
     for jobs in (1, 3):
@@ -76,7 +76,7 @@ def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
         with NOISE.make(clips).open("rb", buffering=0) as file:
             extract(Source("x", file), extract_options(step=2), Counting(), jobs=jobs)
         assert max(seen) == jobs
-    assert children(os.getpid()) == set()
+    assert own_decoders() == set()
 
 
 def test_a_short_video_needs_one_child_alone(clips: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_child_that_is_killed_fails_the_extraction_and_leaves_no_process(
 ) -> None:
     class Killing(io.BytesIO):
         def write(self, data: Any, /) -> int:
-            found = sorted(children(os.getpid()))
+            found = sorted(own_decoders())
             if len(found) == 2:
                 os.kill(found[which], signal.SIGKILL)
             return len(data)
@@ -101,7 +101,7 @@ def test_a_child_that_is_killed_fails_the_extraction_and_leaves_no_process(
     options = extract_options(step=1, engine=engine, format="png")
     with NOISE.make(clips).open("rb", buffering=0) as file, pytest.raises(DecoderFailed, match="ended by signal 9"):
         extract(Source("x", file), options, Killing(), jobs=2)
-    assert children(os.getpid()) == set()
+    assert own_decoders() == set()
 
 
 LIAR = """

@@ -82,7 +82,19 @@ class Reference:
     def frames(
         self, info: VideoInfo, style: Style, wanted: Sequence[int], kind: Kind = "image"
     ) -> Iterator[EncodedFrame]:
-        """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out."""
+        """The frames with the wanted pts (ascending, unique), in order; those that cannot be decoded are left out.
+
+        Of several frames with the same time, the last is the one that is shown.
+        """
+        held: EncodedFrame | None = None
+        for frame in self._decoded(info, style, wanted, kind):
+            if held is not None and held.pts != frame.pts:
+                yield held
+            held = frame
+        if held is not None:
+            yield held
+
+    def _decoded(self, info: VideoInfo, style: Style, wanted: Sequence[int], kind: Kind) -> Iterator[EncodedFrame]:
         from fiapx.media.draw import Drawing
 
         graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)

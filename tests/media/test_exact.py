@@ -76,6 +76,16 @@ def test_streams_that_are_drawn_give_the_pixels_of_ffmpeg() -> None:
     assert tally.selections == 5 * len(tally.streams)
 
 
+def test_of_frames_with_the_same_time_the_last_is_shown(tmp_path: Path) -> None:
+    """FFmpeg's own times, where the container's are of no use, may say so."""
+    tally = Tally()
+    tally.compare(
+        Stream("mpeg1", "mpg", "gaps", "offset", gop=1, frames=52), [Selection("25"), Selection("5")], tmp_path
+    )
+    assert tally.refused == 2
+    assert not tally.mismatches
+
+
 DEFECTS = {
     "a neighbour's frame": """
         original = decode.VideoDecoder.frames

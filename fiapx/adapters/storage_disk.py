@@ -164,11 +164,15 @@ def _chunks(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder so that it survives a power cut: its name is stored in its parent."""
+    """Create a folder so that it survives a power cut: its name is stored in its parent.
+
+    It may be gone again already: a deletion takes folders that it leaves empty.
+    """
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    with suppress(FileExistsError):  # `exist_ok` raises it as well, if what existed is gone when it looks
+        folder.mkdir()
     _sync_folder(folder.parent)
 
 

@@ -23,7 +23,7 @@ from fiapx.adapters.lockfile import sole_owner
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.cores import granted_cores
-from fiapx.core.errors import FFmpegMissing, NoSpace, Unavailable, UsageError
+from fiapx.core.errors import FFmpegMissing, Unavailable, UsageError
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Cache, Mailer, Storage
 from fiapx.media.ffmpeg import find_ffmpeg
@@ -55,7 +55,6 @@ from fiapx.worker.run import Worker
 log = structlog.get_logger(__name__)
 
 _CACHE_BYTES = 64 * 1024**2
-_LITTLE_SPACE = 64 * 1024**2
 _RESERVE = 16 * 1024**2
 _ELSEWHERE = "Choose another --data."
 
@@ -119,7 +118,7 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     worker = Worker(workshop, bus, concurrency=settings.concurrency)
     relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)
     checks = {f"database-{name}": _answers(engine) for name, engine in engines.items()} | {
-        "storage": _has_space(settings.home),
+        "storage": storage.check,
         "worker": _works(worker),
         "relay": background.add("relay", relays[0].run, wake),
         "auth-relay": background.add("auth-relay", relays[1].run, auth_wake),
@@ -281,15 +280,6 @@ def _answers(engine: Engine) -> Callable[[], None]:
     def check() -> None:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
-
-    return check
-
-
-def _has_space(home: Path) -> Callable[[], None]:
-    def check() -> None:
-        free = os.statvfs(home)
-        if free.f_bavail * free.f_frsize < _LITTLE_SPACE:
-            raise NoSpace
 
     return check
 

@@ -47,6 +47,10 @@ class MemoryBus:
             self._work.clear()
         return woken
 
+    def check(self) -> None:
+        if self._closed:
+            raise Unavailable("The bus is closed.")
+
     def close(self) -> None:
         self._closed = True
         self._work.set()

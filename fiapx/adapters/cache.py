@@ -38,17 +38,37 @@ class MemoryCache:
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         with self._lock:
-            self._remove(key)
-            if ttl <= 0 or _cost(key, value) > self._max_bytes // 4:
-                return
-            self._entries[key] = (value, self._clock() + ttl)
-            self._bytes += _cost(key, value)
-            while self._bytes > self._max_bytes:
-                self._remove(next(iter(self._entries)))
+            self._put(key, value, ttl)
+
+    def add(self, key: str, value: bytes, ttl: float) -> bool:
+        with self._lock:
+            return self._live(key) is None and self._put(key, value, ttl)
+
+    def raise_to(self, key: str, number: int, ttl: float) -> None:
+        with self._lock:
+            there = self._live(key)
+            self._put(key, str(max(number, int(there)) if there is not None else number).encode(), ttl)
 
     def delete(self, key: str) -> None:
         with self._lock:
             self._remove(key)
+
+    def check(self) -> None:
+        """Memory is always there."""
+
+    def _live(self, key: str) -> bytes | None:
+        entry = self._entries.get(key)
+        return entry[0] if entry is not None and entry[1] > self._clock() else None
+
+    def _put(self, key: str, value: bytes, ttl: float) -> bool:
+        self._remove(key)
+        if ttl <= 0 or _cost(key, value) > self._max_bytes // 4:
+            return False
+        self._entries[key] = (value, self._clock() + ttl)
+        self._bytes += _cost(key, value)
+        while self._bytes > self._max_bytes:
+            self._remove(next(iter(self._entries)))
+        return True
 
     def _remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)

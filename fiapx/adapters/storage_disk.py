@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from fiapx.core.errors import NoSpace, NotFound
+from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 CHUNK: Final = 512 * 1024
 _TEMPORARY: Final = "tmp"
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_LITTLE_SPACE: Final = 64 * 1024**2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -69,6 +70,20 @@ class DiskStorage:
 
     def sweep(self, older_than: float) -> int:
         return sum(_sweep(path, older_than) for path in self._temporary.iterdir())
+
+    def address(self, key: str, filename: str, ttl: float) -> str | None:
+        """A folder has no address."""
+        del key, filename, ttl
+        return None
+
+    def check(self) -> None:
+        """Raises NoSpace while there is little left, Unavailable for a folder that went away."""
+        try:
+            disk = os.statvfs(self._temporary)
+        except OSError as error:
+            raise Unavailable(f"The storage folder cannot be used: {error.strerror}.") from None
+        if disk.f_bavail * disk.f_frsize < _LITTLE_SPACE:
+            raise NoSpace
 
     def _path(self, key: str) -> Path:
         """The file of a key. Keys are ours alone, so a strange one is a bug, or somebody who tries."""

@@ -59,6 +59,15 @@ class Storage(Protocol):
         """Remove what abandoned writers left behind more than so many seconds ago; return how many."""
         ...
 
+    def address(self, key: str, filename: str, ttl: float) -> str | None:
+        """A URL from which anybody who has it may fetch the object for `ttl` seconds, as an attachment of this name;
+        None where objects are read through the service alone."""
+        ...
+
+    def check(self) -> None:
+        """Return if objects can be stored now. Raises Unavailable or NoSpace within two seconds."""
+        ...
+
 
 class Bus(Protocol):
     """Events to subscribers, and the wake-up that says "work exists"."""
@@ -76,13 +85,20 @@ class Bus(Protocol):
         """Block until a job may be waiting (True) or `timeout` seconds are over (False). A hint: claim to know."""
         ...
 
+    def check(self) -> None:
+        """Return if events can be published now. Raises Unavailable within two seconds."""
+        ...
+
     def close(self) -> None:
         """Stop deliveries and wake everyone who waits."""
         ...
 
 
 class Cache(Protocol):
-    """Short-lived values that may vanish at any moment; nothing may depend on them but speed."""
+    """Short-lived values that may vanish at any moment; nothing may depend on them but speed.
+
+    A cache that cannot be reached forgets what it is told and finds nothing, soon and without an error.
+    """
 
     def get(self, key: str) -> bytes | None: ...
 
@@ -90,7 +106,19 @@ class Cache(Protocol):
         """Keep for at most `ttl` seconds."""
         ...
 
+    def add(self, key: str, value: bytes, ttl: float) -> bool:
+        """Keep the value unless there is one already; whether it was kept. One step: of several callers one wins."""
+        ...
+
+    def raise_to(self, key: str, number: int, ttl: float) -> None:
+        """Keep the larger one of `number` and the number that is there, in decimal digits. One step."""
+        ...
+
     def delete(self, key: str) -> None: ...
+
+    def check(self) -> None:
+        """Return if values are kept now. Raises Unavailable within two seconds."""
+        ...
 
 
 class Mailer(Protocol):
@@ -104,7 +132,9 @@ class Mailer(Protocol):
 class Sessions(Protocol):
     """Says whether a log-in session is still good. Answered by auth, wherever it runs."""
 
-    def active(self, session_id: str) -> bool: ...
+    def active(self, session_id: str, token: str, /) -> bool:
+        """`token` is an access token of the session, whose signature and times are good. Raises Unavailable."""
+        ...
 
 
 @dataclass(frozen=True)

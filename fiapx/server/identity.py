@@ -43,7 +43,7 @@ class Verifier:
             )
         except jwt.PyJWTError:
             raise InvalidToken from None
-        if claims["typ"] != "access" or not self._sessions.active(claims["sid"]):
+        if claims["typ"] != "access" or not self._sessions.active(claims["sid"], token):
             raise InvalidToken
         return Identity(claims["sub"], claims["email"], claims["sid"], claims.get("role", "user"))
 

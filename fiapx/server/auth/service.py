@@ -81,7 +81,7 @@ class AuthService:
         """The public keys that verify access tokens."""
         return self._keys.jwks()
 
-    def active(self, session_id: str) -> bool:
+    def active(self, session_id: str, _token: str = "") -> bool:
         """Whether a session is still good: logged in, and its user neither deleted nor disabled."""
         return self._store.session_active(session_id)
 

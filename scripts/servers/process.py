@@ -1,0 +1,121 @@
+"""What the private servers have in common."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+_PATIENCE: Final = 30.0
+_STOP: Final = 10.0
+
+
+class ServerMissing(Exception):
+    """The program of a server is not installed; the message names the Debian package."""
+
+
+class ServerFailed(Exception):
+    """A server did not start; the message has its last words."""
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def program(package: str, *candidates: str) -> Path:
+    """The first of the paths that exists. Raises ServerMissing."""
+    for candidate in candidates:
+        if Path(candidate).exists():
+            return Path(candidate)
+    raise ServerMissing(f"{Path(candidates[0]).name} is not installed: apt-get install {package}")
+
+
+def unprivileged(user: str) -> tuple[int, int] | None:
+    """(uid, gid) to run a server as that refuses to run as root; None where this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        entry = pwd.getpwnam("nobody")
+    return entry.pw_uid, entry.pw_gid
+
+
+class PrivateProcess:
+    """A server of ours alone: it and its children end with `stop`. Its output goes to a file in `folder`."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        owner: tuple[int, int] | None = None,
+        ending: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self._log = folder / "server.log"
+        self._ending = ending
+        user, group = owner or (None, None)
+        with self._log.open("ab") as log:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                cwd=folder,
+                start_new_session=True,
+                user=user,
+                group=group,
+                extra_groups=[] if owner else None,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until(self, ready: Callable[[], bool], patience: float = _PATIENCE) -> None:
+        """Raises ServerFailed, with the end of the server's output."""
+        deadline = time.monotonic() + patience
+        while True:
+            with suppress(Exception):
+                if ready():
+                    return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = self._log.read_text(errors="replace")[-2000:]
+                raise ServerFailed(f"{self._process.args!r} is not ready: {tail}")
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the whole group: SIGSTOP pauses the server with its children, SIGCONT lets it go on."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End it; what has not ended in ten seconds is killed."""
+        self.signal(signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            self._process.send_signal(self._ending)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL for the whole group."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()

@@ -21,6 +21,7 @@ from fiapx.server.gateway.metrics import instrument, metrics_router
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
 from fiapx.server.http import create_app
+from fiapx.server.proxy import Proxy
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -81,6 +82,8 @@ def _lifespans(mounts: Mapping[str, ASGIApp], own: Lifespan | None) -> Lifespan:
             for child in mounts.values():
                 if isinstance(child, Starlette):  # a mounted app's lifespan does not run by itself
                     await stack.enter_async_context(child.router.lifespan_context(child))
+                elif isinstance(child, Proxy):
+                    await stack.enter_async_context(child.upstream)
             if own is not None:
                 await stack.enter_async_context(own(app))
             yield

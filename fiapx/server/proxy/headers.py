@@ -1,0 +1,67 @@
+"""Which headers go on to the other side, and which belong to one connection alone (RFC 9110, 7.6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from asgi_correlation_id import correlation_id
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+Pairs = list[tuple[bytes, bytes]]
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_OURS: Final = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"x-request-id"}
+)
+_SERVERS: Final = frozenset({b"date", b"server", b"x-request-id"})
+"""The gateway's own server sets these."""
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether a request announces a body."""
+    headers = Headers(scope=scope)
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def for_service(scope: Scope) -> Pairs:
+    """The headers of a request, with those by which a service learns who asks, and of what host.
+
+    Whatever a client says of itself is dropped: `scope` holds what is believed.
+    """
+    headers = [pair for pair in _end_to_end(scope["headers"]) if pair[0] not in _OURS]
+    if has_body(scope) and "content-length" not in Headers(scope=scope):
+        headers.append((b"transfer-encoding", b"chunked"))
+    host = Headers(scope=scope).get("host", "").encode("latin-1")
+    client = scope["client"][0] if scope.get("client") else "unknown"
+    headers += [
+        (b"x-forwarded-for", client.encode()),
+        (b"x-forwarded-proto", scope["scheme"].encode()),
+        (b"x-forwarded-host", host),
+        (b"x-request-id", (correlation_id.get() or "").encode()),
+    ]
+    return [(name, value) for name, value in headers if value or not name.startswith(b"x-")]
+
+
+def for_client(headers: Iterable[tuple[bytes, bytes]]) -> Pairs:
+    """The headers of an answer."""
+    return [pair for pair in _end_to_end(headers) if pair[0] not in _SERVERS]
+
+
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Pairs:
+    pairs = [(name.lower(), value) for name, value in headers]
+    named = {word.strip().lower() for name, value in pairs if name == b"connection" for word in value.split(b",")}
+    return [pair for pair in pairs if pair[0] not in _HOP_BY_HOP and pair[0] not in named]

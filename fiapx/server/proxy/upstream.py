@@ -1,0 +1,171 @@
+"""A service behind the gateway: its instances, which of them is asked, and what happens when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import httpcore
+
+from fiapx.core.errors import Unavailable, UsageError
+from fiapx.server.proxy.breaker import Breaker, State
+from fiapx.server.proxy.bulkhead import Bulkhead
+from fiapx.server.proxy.headers import Pairs
+from fiapx.server.proxy.instance import Instance
+from fiapx.server.proxy.wire import EarlyAnswers
+
+_KEEP_ALIVE: Final = 4.0
+"""Seconds that an idle connection is kept: uvicorn closes them after five, and a request could meet that."""
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_UNREACHED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
+_TRANSPORT: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
+
+
+class CircuitOpen(Unavailable):
+    """The service does not work at the moment; try again in a moment."""
+
+    retry_after = 2
+
+
+class Content(Protocol):
+    """A request's body. `large` ones may take long, for the client's reasons."""
+
+    large: bool
+    started: bool
+    """Some of it was taken, so that it cannot be sent again."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Upstream:
+    """A service at one or more URLs, asked in turn. Use it as an asynchronous context manager.
+
+    `connect_timeout` and `header_timeout` are seconds; the latter bounds the silence before the head of the answer, and
+    between two parts of it. At most `bulkhead` requests wait for an answer at a time, and as many send a large body.
+    An instance is left alone after `eject_after` failures in a row, and probed every `probe_interval` seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        urls: Sequence[str],
+        *,
+        connect_timeout: float = 1,
+        header_timeout: float = 30,
+        bulkhead: int = 64,
+        patience: float = 1,
+        eject_after: int = 3,
+        probe_interval: float = 1,
+        probe_path: str = "/api/v1/health/live",
+        health_path: str = "/api/v1/health/all",
+    ) -> None:
+        self.name, self.health_path = name, health_path
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=None, keepalive_expiry=_KEEP_ALIVE, network_backend=EarlyAnswers()
+        )
+        self.instances = tuple(
+            Instance(url, self._pool, Breaker(eject_after), probe_path, probe_interval) for url in urls
+        )
+        self._timeouts = {
+            "connect": connect_timeout, "read": header_timeout, "write": header_timeout, "pool": connect_timeout
+        }  # fmt: skip
+        self.waiting = Bulkhead(bulkhead, patience)
+        self.sending = Bulkhead(bulkhead, patience)
+        self._turn = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for instance in self.instances:
+            await instance.close()
+        await self._pool.aclose()
+
+    @property
+    def state(self) -> State:
+        """Of all instances together: the best of them."""
+        states = {instance.breaker.state for instance in self.instances}
+        return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
+
+    def send(
+        self, method: str, target: bytes, headers: Pairs, content: Content | None
+    ) -> AbstractAsyncContextManager[httpcore.Response]:
+        """The answer, from its head on; it holds no slot any more, so a slow reader or an event stream costs others
+        nothing.
+
+        Raises CircuitOpen, Overloaded, Unavailable (no instance answered), UsageError (nothing that can be sent on).
+        """
+        return self._send(method, target, headers, content)
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, target: bytes, headers: Pairs, content: Content | None
+    ) -> AsyncIterator[httpcore.Response]:
+        bulkhead = self.sending if content is not None and content.large else self.waiting
+        async with bulkhead.slot():
+            response = await self._ask(method, target, headers, content)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _ask(self, method: str, target: bytes, headers: Pairs, content: Content | None) -> httpcore.Response:
+        """Once, and once more elsewhere, if that changes nothing but the answer."""
+        first = self._choose(())
+        try:
+            response = await self._try(first, method, target, headers, content)
+        except _TRANSPORT as error:
+            untouched = isinstance(error, _UNREACHED) and not (content and content.started)
+            other = self._other(first) if method in _SAFE or untouched else None
+            if other is None:
+                raise _unavailable(error) from error
+            return await self._last_try(other, method, target, headers, content)
+        if response.status != 503 or method not in _SAFE:
+            return response
+        other = self._other(first)  # the first one may be shutting down
+        if other is None:
+            return response
+        try:
+            return await self._last_try(other, method, target, headers, content)
+        finally:
+            await response.aclose()
+
+    async def _last_try(
+        self, instance: Instance, method: str, target: bytes, headers: Pairs, content: Content | None
+    ) -> httpcore.Response:
+        try:
+            return await self._try(instance, method, target, headers, content)
+        except _TRANSPORT as error:
+            raise _unavailable(error) from error
+
+    async def _try(
+        self, instance: Instance, method: str, target: bytes, headers: Pairs, content: Content | None
+    ) -> httpcore.Response:
+        try:
+            return await instance.send(method, target, headers, content, dict(self._timeouts))
+        except httpcore.LocalProtocolError:
+            raise UsageError("The request cannot be sent on.") from None
+
+    def _choose(self, passed_over: Collection[Instance]) -> Instance:
+        for _ in self.instances:
+            self._turn += 1
+            instance = self.instances[self._turn % len(self.instances)]
+            if instance not in passed_over and instance.breaker.admit():
+                return instance
+        raise CircuitOpen
+
+    def _other(self, first: Instance) -> Instance | None:
+        try:
+            return self._choose((first,))
+        except CircuitOpen:
+            return None
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    silent = isinstance(error, httpcore.TimeoutException)
+    return Unavailable("The service did not answer in time." if silent else "The service cannot be reached.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -15,12 +16,16 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 import fiapx
+from fiapx.server.forwarded import ForwardedFor
 from fiapx.server.gateway.body import BodyGuard
+from fiapx.server.gateway.gate import PUBLIC, Gate
 from fiapx.server.gateway.health import Health, HealthCheck, create_health_app
 from fiapx.server.gateway.metrics import instrument, metrics_router
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
+from fiapx.server.gateway.neighbours import ask
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
 from fiapx.server.http import create_app
+from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Proxy
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -40,14 +45,19 @@ def create_gateway(
     body_timeout: float = 60,
     uploads: Collection[str] = UPLOADS,
     lifespan: Lifespan | None = None,
+    verifier: Verifier | None = None,
+    public: Collection[str] = PUBLIC,
+    trusted_proxies: Collection[str] = (),
 ) -> FastAPI:
     """One app for all services.
 
     `mounts` are ASGI apps by path prefix; those of Starlette run their lifespans, and those of FastAPI join the
     documentation. `lifespan` is entered after theirs and left before them. Once `draining` is set, new requests get
-    503. `body_timeout` is in seconds.
+    503. `body_timeout` is in seconds. With a `verifier`, requests to paths that are not `public` are verified here
+    already. `trusted_proxies` are addresses and networks whose word for a client's address is taken.
     """
-    mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining))}
+    upstreams = {app.upstream.name: app.upstream for app in mounts.values() if isinstance(app, Proxy)}.values()
+    mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining), partial(ask, upstreams))}
     app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
     app.version = fiapx.__version__
     app.include_router(metrics_router(registry))
@@ -58,7 +68,11 @@ def create_gateway(
     app.openapi_schema = merge_openapi(
         app.openapi(), {prefix: child.openapi() for prefix, child in mounts.items() if isinstance(child, FastAPI)}
     )
+    if verifier is not None:
+        app.add_middleware(Gate, verifier=verifier, public=public)
     _add_middleware(app, registry, draining, body_timeout, uploads)
+    app.add_middleware(ForwardedFor, trusted=trusted_proxies)
+    app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
     return app
 
 
@@ -72,7 +86,6 @@ def _add_middleware(
     instrument(app, registry)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
-    app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
 
 
 def _lifespans(mounts: Mapping[str, ASGIApp], own: Lifespan | None) -> Lifespan:

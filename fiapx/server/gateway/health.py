@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from typing import Final, Literal
+from typing import Final, Literal, Self, get_args
 
 import structlog
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.server.heartbeat import NobodyKnows
 from fiapx.server.http import create_app, error_response
 
 log = structlog.get_logger(__name__)
@@ -26,15 +27,46 @@ DEADLINE: Final = 1.5
 """Seconds that an answer waits for the checks: monitors give up after two."""
 
 
+Status = Literal["failing", "timeout", "unknown", "ok"]
+"""The worst first."""
+
+
 class CheckResult(BaseModel):
-    status: Literal["ok", "failing", "timeout"]
+    status: Status
     latency_ms: float
     detail: str | None = None
 
 
+Checks = dict[str, CheckResult]
+
+
 class HealthReport(BaseModel):
     status: Literal["ok", "failing", "draining"]
-    checks: dict[str, CheckResult]
+    checks: Checks
+
+    @classmethod
+    def of(cls, checks: Checks, *, draining: bool) -> Self:
+        healthy = not any(map(is_bad, checks.values()))
+        return cls(status="draining" if draining else "ok" if healthy else "failing", checks=checks)
+
+    def joined_by(self, others: Checks) -> Self:
+        """A report of more."""
+        return self.of(merge(self.checks, others), draining=self.status == "draining")
+
+
+def is_bad(result: CheckResult) -> bool:
+    """What nobody can tell is not held against anybody: whatever hides it is a failing check of its own."""
+    return result.status in {"failing", "timeout"}
+
+
+def merge(some: Checks, others: Checks) -> Checks:
+    """Both; where a name is in both, the worse result."""
+    both = {name: min(some[name], others[name], key=_goodness) for name in some.keys() & others.keys()}
+    return {**some, **others, **both}
+
+
+def _goodness(result: CheckResult) -> int:
+    return get_args(Status).index(result.status)
 
 
 class Health:
@@ -56,10 +88,7 @@ class Health:
         waited = round((time.monotonic() - started) * 1000, 1)
         late = CheckResult(status="timeout", latency_ms=waited, detail="No answer yet.")
         checks = {name: future.result() if future.done() else late for name, future in running.items()}
-        if self._draining.is_set():
-            return HealthReport(status="draining", checks=checks)
-        healthy = all(check.status == "ok" for check in checks.values())
-        return HealthReport(status="ok" if healthy else "failing", checks=checks)
+        return HealthReport.of(checks, draining=self._draining.is_set())
 
 
 class _Probe:
@@ -82,10 +111,12 @@ class _Probe:
 
     def _run(self, future: Future[CheckResult]) -> None:
         started = time.perf_counter()
-        status: Literal["ok", "failing"] = "ok"
+        status: Status = "ok"
         detail = None
         try:
             self._check()
+        except NobodyKnows as error:
+            status, detail = "unknown", error.message
         except FiapxError as error:
             status, detail = "failing", error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, the thing does not work
@@ -95,10 +126,15 @@ class _Probe:
         future.set_result(CheckResult(status=status, latency_ms=latency, detail=detail))
 
 
-def create_health_app(health: Health) -> FastAPI:
+async def _nobody() -> Checks:
+    return {}
+
+
+def create_health_app(health: Health, neighbours: Callable[[], Awaitable[Checks]] = _nobody) -> FastAPI:
     """``/live``, ``/ready`` and ``/all``. An app of its own, so that a wrong method is 405, and not the next app's 404.
 
-    Load balancers like to ask by HEAD.
+    Load balancers like to ask by HEAD. What `neighbours` tells belongs to ``/all`` alone: a gateway is ready whether or
+    not the services behind it are.
     """
     app = create_app("fiapx health")
 
@@ -115,14 +151,15 @@ def create_health_app(health: Health) -> FastAPI:
         report = await health.report()
         if report.status == "ok":
             return JSONResponse({"status": "ok"})
-        bad = [name for name, check in report.checks.items() if check.status != "ok"]
+        bad = [name for name, check in report.checks.items() if is_bad(check)]
         why = "shutting down" if report.status == "draining" else ", ".join(bad)
         return error_response(Unavailable(f"Not ready: {why}."))
 
     @app.get("/all", tags=["health"], response_model=HealthReport, responses={503: {"model": HealthReport}})
     async def everything() -> Response:
         """Each dependency and role by name."""
-        report = await health.report()
+        report, others = await asyncio.gather(health.report(), neighbours())
+        report = report.joined_by(others)
         return JSONResponse(report.model_dump(), 200 if report.status == "ok" else 503)
 
     return app

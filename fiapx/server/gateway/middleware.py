@@ -56,7 +56,16 @@ class RequestLog:
             finally:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
                 write = log.debug if path.startswith(_PROBES) else log.info
-                write("request", method=scope["method"], path=path[:300], status=status, ms=milliseconds, bytes=size)
+                client = scope["client"][0] if scope.get("client") else "unknown"
+                write(
+                    "request",
+                    client=client,
+                    method=scope["method"],
+                    path=path[:300],
+                    status=status,
+                    ms=milliseconds,
+                    bytes=size,
+                )
 
 
 class SecurityHeaders:

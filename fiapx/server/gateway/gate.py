@@ -1,0 +1,79 @@
+"""Who may pass. Everything below the API is private unless it is listed here; services verify for themselves again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fiapx.core.errors import AuthRequired, FiapxError, NotFound
+from fiapx.core.ports import Identity
+from fiapx.server.http import error_response
+from fiapx.server.identity import Verifier
+
+API: Final = "/api/v1/"
+PUBLIC: Final = frozenset(
+    f"{API}{path}"
+    for path in (
+        "auth/register",
+        "auth/token",
+        "auth/refresh",
+        "auth/.well-known/jwks.json",
+        "health/live",
+        "health/ready",
+        "health/all",
+    )
+)
+"""Paths below the API that need no token. Outside of it there is only what everybody may see."""
+
+_THREADS: Final = 8
+_IDENTITY: Final = "fiapx.identity"
+_NOWHERE: Final = frozenset({"internal", "..", "."})
+"""Segments of paths that lead to nothing from outside: what services tell each other, and ways around the table."""
+
+
+class Gate:
+    """Answers 401 to requests of private routes without a good access token, and 503 where nobody can tell.
+
+    What is behind it finds the caller with `identity_of`.
+    """
+
+    def __init__(self, app: ASGIApp, verifier: Verifier, public: Collection[str] = PUBLIC) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._public = frozenset(public)
+        self._threads = CapacityLimiter(_THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            identity = await self._identify(scope)
+        except FiapxError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        if identity is not None:
+            scope[_IDENTITY] = identity
+        await self._app(scope, receive, send)
+
+    async def _identify(self, scope: Scope) -> Identity | None:
+        path: str = scope["path"]
+        if not _NOWHERE.isdisjoint(path.lower().split("/")):
+            raise NotFound("There is no such thing here.")
+        if path in self._public or not path.startswith(API):
+            return None
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise AuthRequired
+        return await run_sync(self._verifier.verify, token.strip(), limiter=self._threads)
+
+
+def identity_of(scope: Scope) -> Identity | None:
+    """The caller, once the gate has let a request of a private route through."""
+    found: Identity | None = scope.get(_IDENTITY)
+    return found

@@ -24,6 +24,8 @@ from fiapx.server.gateway.metrics import instrument, metrics_router
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
 from fiapx.server.gateway.neighbours import ask
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
+from fiapx.server.gateway.rates import Rates
+from fiapx.server.gateway.throttle import Throttle
 from fiapx.server.http import create_app
 from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Proxy
@@ -48,6 +50,10 @@ def create_gateway(
     verifier: Verifier | None = None,
     public: Collection[str] = PUBLIC,
     trusted_proxies: Collection[str] = (),
+    rates: Rates | None = None,
+    parallel_uploads: int = 2,
+    upload_patience: float = 60,
+    upload_bandwidth: int = 0,
 ) -> FastAPI:
     """One app for all services.
 
@@ -69,7 +75,8 @@ def create_gateway(
         app.openapi(), {prefix: child.openapi() for prefix, child in mounts.items() if isinstance(child, FastAPI)}
     )
     if verifier is not None:
-        app.add_middleware(Gate, verifier=verifier, public=public)
+        app.add_middleware(Throttle, parallel=parallel_uploads, patience=upload_patience, bandwidth=upload_bandwidth)
+        app.add_middleware(Gate, verifier=verifier, public=public, rates=rates)
     _add_middleware(app, registry, draining, body_timeout, uploads)
     app.add_middleware(ForwardedFor, trusted=trusted_proxies)
     app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)

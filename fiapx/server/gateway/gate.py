@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fiapx.core.errors import AuthRequired, FiapxError, NotFound
 from fiapx.core.ports import Identity
+from fiapx.server.gateway.rates import Rates
 from fiapx.server.http import error_response
 from fiapx.server.identity import Verifier
 
@@ -31,19 +32,24 @@ PUBLIC: Final = frozenset(
 """Paths below the API that need no token. Outside of it there is only what everybody may see."""
 
 _THREADS: Final = 8
+_PROBES: Final = f"{API}health/"
 _IDENTITY: Final = "fiapx.identity"
 _NOWHERE: Final = frozenset({"internal", "..", "."})
 """Segments of paths that lead to nothing from outside: what services tell each other, and ways around the table."""
 
 
 class Gate:
-    """Answers 401 to requests of private routes without a good access token, and 503 where nobody can tell.
+    """Answers 401 to requests of private routes without a good access token, 503 where nobody can tell, and 429 to too
+    many of them, good or bad.
 
     What is behind it finds the caller with `identity_of`.
     """
 
-    def __init__(self, app: ASGIApp, verifier: Verifier, public: Collection[str] = PUBLIC) -> None:
+    def __init__(
+        self, app: ASGIApp, verifier: Verifier, public: Collection[str] = PUBLIC, rates: Rates | None = None
+    ) -> None:
         self._app = app
+        self._rates = rates
         self._verifier = verifier
         self._public = frozenset(public)
         self._threads = CapacityLimiter(_THREADS)
@@ -52,14 +58,18 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        refusal: FiapxError | None = None
         try:
-            identity = await self._identify(scope)
+            scope[_IDENTITY] = await self._identify(scope)
         except FiapxError as error:
-            await error_response(error)(scope, receive, send)
-            return
-        if identity is not None:
-            scope[_IDENTITY] = identity
-        await self._app(scope, receive, send)
+            refusal = error
+        if self._rates is not None and scope["path"].startswith(API) and not scope["path"].startswith(_PROBES):
+            count = await self._rates.count(scope, identity_of(scope))
+            if count is not None:
+                send = count.announced(send)
+                refusal = refusal if count.allowed else count.refusal()
+        answer = self._app if refusal is None else error_response(refusal)
+        await answer(scope, receive, send)
 
     async def _identify(self, scope: Scope) -> Identity | None:
         path: str = scope["path"]

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import httpcore
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from fiapx.core.errors import Unavailable
-from fiapx.server.proxy.headers import for_client, for_service, has_body
+from fiapx.server.proxy.headers import body_size, for_client, for_service
 from fiapx.server.proxy.upstream import Upstream
 
 _LARGE: Final = 1024 * 1024
@@ -51,7 +50,7 @@ class Proxy:
             await asyncio.wait({work, leaving})
 
     async def _forward(self, scope: Scope, body: _Body, send: Send) -> None:
-        content = body if has_body(scope) else None
+        content = body if body_size(scope) != 0 else None
         async with self.upstream.send(scope["method"], _target(scope), for_service(scope), content) as answer:
             headers = for_client(answer.headers)
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -79,12 +78,12 @@ class _Body:
     """A client's request body."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        declared = Headers(scope=scope).get("content-length", "")
-        self.large = has_body(scope) and not (declared.isdigit() and int(declared) <= _LARGE)
+        size = body_size(scope)
+        self.large = size is None or size > _LARGE
         self.started = False
         self._receive = receive
         self._complete = asyncio.Event()
-        if not has_body(scope):
+        if size == 0:
             self._complete.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

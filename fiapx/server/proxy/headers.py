@@ -31,10 +31,13 @@ _SERVERS: Final = frozenset({b"date", b"server", b"x-request-id"})
 """The gateway's own server sets these."""
 
 
-def has_body(scope: Scope) -> bool:
-    """Whether a request announces a body."""
+def body_size(scope: Scope) -> int | None:
+    """Bytes of a request's body; None where the client does not say."""
     headers = Headers(scope=scope)
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if "transfer-encoding" in headers:
+        return None
+    declared = headers.get("content-length", "0")
+    return int(declared) if declared.isascii() and declared.isdigit() else None
 
 
 def for_service(scope: Scope) -> Pairs:
@@ -43,7 +46,7 @@ def for_service(scope: Scope) -> Pairs:
     Whatever a client says of itself is dropped: `scope` holds what is believed.
     """
     headers = [pair for pair in _end_to_end(scope["headers"]) if pair[0] not in _OURS]
-    if has_body(scope) and "content-length" not in Headers(scope=scope):
+    if body_size(scope) is None:
         headers.append((b"transfer-encoding", b"chunked"))
     host = Headers(scope=scope).get("host", "").encode("latin-1")
     client = scope["client"][0] if scope.get("client") else "unknown"

@@ -9,6 +9,7 @@ import pytest
 
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.server.forwarded import ForwardedFor
+from fiapx.server.gateway.edge import Edge
 from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Upstream
 from tests.api.upstreams import Served, Service, gateway, served
@@ -37,7 +38,7 @@ KEYS, SERVICE = Keys(), Service()
 def shared() -> Iterator[Served]:
     with served(SERVICE) as one:
         upstream, verifier = Upstream("things", [one.url]), Verifier(KEYS.jwks, KEYS)
-        with gateway({"/api/v1": upstream}, verifier=verifier, trusted_proxies=["127.0.0.1", "10.0.0.0/8"]) as front:
+        with gateway({"/api/v1": upstream}, edge=Edge(verifier), trusted_proxies=["127.0.0.1", "10.0.0.0/8"]) as front:
             yield front
 
 

@@ -14,6 +14,7 @@ import structlog
 from limits.storage import MemoryStorage
 
 from fiapx.core.ports import Identity
+from fiapx.server.gateway.edge import Edge
 from fiapx.server.gateway.rates import Rates
 from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Upstream
@@ -30,8 +31,11 @@ def bearer(user: Identity = ANA) -> dict[str, str]:
 
 @contextmanager
 def limited(service: Service, **options: Any) -> Iterator[str]:
-    verifier = Verifier(TOKENS.jwks, TOKENS)
-    with served(service) as one, gateway({"/api/v1": Upstream("x", [one.url])}, verifier=verifier, **options) as front:
+    edge = Edge(Verifier(TOKENS.jwks, TOKENS), **options)
+    with (
+        served(service) as one,
+        gateway({"/api/v1": Upstream("x", [one.url])}, edge=edge, trusted_proxies=["127.0.0.1"]) as front,
+    ):
         yield front.url
 
 
@@ -53,8 +57,7 @@ def test_gateways_that_share_a_storage_count_together() -> None:
 
 def test_addresses_without_a_log_in_are_counted_each_and_probes_are_not() -> None:
     service = Service()
-    options = {"rates": Rates("10/minute", "3/minute"), "trusted_proxies": ["127.0.0.1"]}
-    with limited(service, **options) as url, httpx.Client(base_url=url) as client:
+    with limited(service, rates=Rates("10/minute", "3/minute")) as url, httpx.Client(base_url=url) as client:
         codes = [client.get("/api/v1/things/1").status_code for _ in range(5)]
         assert codes == [401, 401, 401, 429, 429]
         assert client.post("/api/v1/auth/token").status_code == 429

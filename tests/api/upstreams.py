@@ -131,11 +131,15 @@ def _app(service: Service) -> FastAPI:
                 service.cancelled += 1
                 break
             await asyncio.sleep(0.01)
-        return JSONResponse({"by": service.name})
+        return JSONResponse({"by": service.name}, headers=service.answer_headers)
 
     @app.get("/api/v1/empty/{status}")
     async def empty(status: int) -> Response:
         return Response(status_code=status, headers={"ETag": '"x"'})
+
+    @app.get("/api/v1/text")
+    async def text(kind: str, size: int) -> Response:
+        return Response(b"abcdefgh" * (size // 8), media_type=kind)
 
     @app.get("/api/v1/health/live")
     async def live() -> dict[str, str]:

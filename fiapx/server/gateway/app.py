@@ -6,7 +6,8 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
@@ -16,18 +17,16 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 import fiapx
-from fiapx.server.forwarded import ForwardedFor
+from fiapx.server.forwarded import ForwardedFor, networks
+from fiapx.server.gateway.answers import CacheCounters
 from fiapx.server.gateway.body import BodyGuard
-from fiapx.server.gateway.gate import PUBLIC, Gate
+from fiapx.server.gateway.edge import Edge
 from fiapx.server.gateway.health import Health, HealthCheck, create_health_app
-from fiapx.server.gateway.metrics import instrument, metrics_router
+from fiapx.server.gateway.metrics import UpstreamCollector, instrument, metrics_router
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
 from fiapx.server.gateway.neighbours import ask
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
-from fiapx.server.gateway.rates import Rates
-from fiapx.server.gateway.throttle import Throttle
 from fiapx.server.http import create_app
-from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Proxy
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -47,51 +46,63 @@ def create_gateway(
     body_timeout: float = 60,
     uploads: Collection[str] = UPLOADS,
     lifespan: Lifespan | None = None,
-    verifier: Verifier | None = None,
-    public: Collection[str] = PUBLIC,
     trusted_proxies: Collection[str] = (),
-    rates: Rates | None = None,
-    parallel_uploads: int = 2,
-    upload_patience: float = 60,
-    upload_bandwidth: int = 0,
+    documents: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+    edge: Edge | None = None,
 ) -> FastAPI:
     """One app for all services.
 
     `mounts` are ASGI apps by path prefix; those of Starlette run their lifespans, and those of FastAPI join the
-    documentation. `lifespan` is entered after theirs and left before them. Once `draining` is set, new requests get
-    503. `body_timeout` is in seconds. With a `verifier`, requests to paths that are not `public` are verified here
-    already. `trusted_proxies` are addresses and networks whose word for a client's address is taken.
+    documentation, as do `documents` (OpenAPI by prefix) of services elsewhere. `lifespan` is entered after theirs and
+    left before them. Once `draining` is set, new requests get 503. `body_timeout` is in seconds. `trusted_proxies` are
+    addresses and networks whose word for a client's address is taken. Raises UsageError.
     """
-    upstreams = {app.upstream.name: app.upstream for app in mounts.values() if isinstance(app, Proxy)}.values()
+    upstreams = list({app.upstream.name: app.upstream for app in mounts.values() if isinstance(app, Proxy)}.values())
     mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining), partial(ask, upstreams))}
+    networks(trusted_proxies)  # middleware is made at the first request, which is late to complain
     app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
     app.version = fiapx.__version__
     app.include_router(metrics_router(registry))
     app.include_router(docs_router())
     app.add_api_route("/", _root, include_in_schema=False)
-    for prefix in sorted(mounts, key=len, reverse=True):
-        app.mount(prefix, mounts[prefix])
-    app.openapi_schema = merge_openapi(
-        app.openapi(), {prefix: child.openapi() for prefix, child in mounts.items() if isinstance(child, FastAPI)}
-    )
-    if verifier is not None:
-        app.add_middleware(Throttle, parallel=parallel_uploads, patience=upload_patience, bandwidth=upload_bandwidth)
-        app.add_middleware(Gate, verifier=verifier, public=public, rates=rates)
-    _add_middleware(app, registry, draining, body_timeout, uploads)
+    _mount(app, mounts, edge, registry)
+    documents = {**documents, **{path: child.openapi() for path, child in mounts.items() if isinstance(child, FastAPI)}}
+    app.openapi_schema = merge_openapi(app.openapi(), documents)
+    if upstreams:
+        registry.register(UpstreamCollector(upstreams))
+    _add_middleware(app, registry, draining, body_timeout, uploads, edge)
     app.add_middleware(ForwardedFor, trusted=trusted_proxies)
     app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
     return app
 
 
+def _mount(app: FastAPI, mounts: Mapping[str, ASGIApp], edge: Edge | None, registry: CollectorRegistry) -> None:
+    counters = CacheCounters(registry) if edge is not None else None
+    for prefix in sorted(mounts, key=len, reverse=True):
+        service = mounts[prefix]
+        if edge is not None and counters is not None and isinstance(service, Proxy):
+            service = edge.before(service, counters)
+        app.mount(prefix, service)
+
+
 def _add_middleware(
-    app: FastAPI, registry: CollectorRegistry, draining: threading.Event, body_timeout: float, uploads: Collection[str]
+    app: FastAPI,
+    registry: CollectorRegistry,
+    draining: threading.Event,
+    body_timeout: float,
+    uploads: Collection[str],
+    edge: Edge | None,
 ) -> None:
     """From the innermost to the outermost."""
+    if edge is not None:
+        edge.add_inner(app)
     app.add_middleware(ErrorBoundary)
     app.add_middleware(BodyGuard, timeout=body_timeout, uploads=uploads)
     app.add_middleware(Drain, draining=draining)
+    if edge is not None:
+        edge.add_outer(app)
     instrument(app, registry)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, https=edge is not None and edge.https)
     app.add_middleware(RequestLog)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator, Sequence
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from fiapx.core.errors import NotFound
+from fiapx.server.proxy import Upstream
 
 
 def instrument(app: FastAPI, registry: CollectorRegistry) -> None:
@@ -21,6 +25,27 @@ def instrument(app: FastAPI, registry: CollectorRegistry) -> None:
         excluded_handlers=["^/metrics$"],
         registry=registry,
     ).instrument(app)
+
+
+class UpstreamCollector(Collector):
+    """What the gateway thinks of the services elsewhere, at the moment of being asked."""
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        self._upstreams = upstreams
+
+    def collect(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "fiapx_gateway_breaker_state", "0 closed, 1 open, 2 half-open", labels=["upstream", "instance"]
+        )
+        refused = CounterMetricFamily(
+            "fiapx_gateway_bulkhead_refusals", "Requests sent away since too many waited", labels=["upstream"]
+        )
+        for upstream in self._upstreams:
+            refused.add_metric([upstream.name], upstream.waiting.refused + upstream.sending.refused)
+            for instance in upstream.instances:
+                state.add_metric([upstream.name, instance.url], instance.breaker.state)
+        yield state
+        yield refused
 
 
 def metrics_router(registry: CollectorRegistry) -> APIRouter:

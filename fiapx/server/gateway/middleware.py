@@ -14,12 +14,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.server.gateway.recording import MARK
 from fiapx.server.http import error_response
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROBES: Final = ("/api/v1/health/", "/metrics")
+_HSTS: Final = "max-age=31536000; includeSubDomains"
 _LEFT: Final = 499
 """Status in the log when the client left before an answer began (nginx's convention)."""
 
@@ -69,21 +71,29 @@ class RequestLog:
 
 
 class SecurityHeaders:
-    """Headers for browsers, where the answer has not set its own."""
+    """Headers for browsers, where the answer has not set its own. Nothing that services tell the gateway alone.
 
-    def __init__(self, app: ASGIApp) -> None:
+    With `https`, browsers are told to come by nothing else.
+    """
+
+    def __init__(self, app: ASGIApp, https: bool = False) -> None:
         self._app = app
+        self._https = https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _harden(MutableHeaders(scope=message))
+                headers = MutableHeaders(scope=message)
+                _harden(headers)
+                if self._https:
+                    headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
         await self._app(scope, receive, add if scope["type"] == "http" else send)
 
 
 def _harden(headers: MutableHeaders) -> None:
+    del headers[MARK]
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Referrer-Policy", "no-referrer")

@@ -23,7 +23,10 @@ TOKENS = Tokens()
 @pytest.fixture(scope="module")
 def front() -> Iterator[Served]:
     edge = Edge(Verifier(TOKENS.jwks, TOKENS), origins=[PAGE], https=True)
-    with served(Service()) as one, gateway({"/api/v1": Upstream("x", [one.url])}, edge=edge) as front:
+    with (
+        served(Service()) as one,
+        gateway({"/api/v1": Upstream("x", [one.url])}, edge=edge, trusted_proxies=["127.0.0.1"]) as front,
+    ):
         yield front
 
 
@@ -107,3 +110,17 @@ def test_browsers_are_told_to_come_by_https(front: Served) -> None:
     assert headers["strict-transport-security"].startswith("max-age=31536000")
     with gateway({}) as plain:
         assert "strict-transport-security" not in httpx.get(plain.url + "/docs").headers
+
+
+def test_what_came_by_plain_http_is_refused(front: Served) -> None:
+    token = {"Authorization": f"Bearer {TOKENS.token(ANA)}"}
+    for scheme, status in (("http", 403), ("https", 200)):
+        answer = httpx.get(front.url + "/api/v1/things/1", headers=token | {"X-Forwarded-Proto": scheme})
+        assert answer.status_code == status
+    assert httpx.get(front.url + "/api/v1/health/live").status_code == 200
+
+
+def test_services_elsewhere_are_documented() -> None:
+    document = {"paths": {"/things": {"get": {"summary": "Things"}}}}
+    with gateway({}, documents={"/api/v1": document}) as front:
+        assert httpx.get(front.url + "/openapi.json").json()["paths"]["/api/v1/things"] == document["paths"]["/things"]

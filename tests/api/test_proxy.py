@@ -54,6 +54,19 @@ def test_a_hundred_requests_take_one_connection(client: httpx.Client, service: S
     assert len(service.connections) == 1
 
 
+def test_a_service_may_close_what_is_idle() -> None:
+    service = Service()
+    with (
+        served(service, keep_alive=1) as upstream,
+        gateway({"/api/v1": Upstream("things", [upstream.url])}) as front,
+        httpx.Client(base_url=front.url) as client,
+    ):
+        assert client.post("/api/v1/things/1").status_code == 200
+        time.sleep(1.2)  # nobody outside sees the connection behind the gateway close
+        assert client.post("/api/v1/things/1").status_code == 200
+    assert len(service.connections) == 2
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_arrives_whole(client: httpx.Client, chunked: bool) -> None:
     body = bytes(range(256)) * 4096 * 20

@@ -24,7 +24,7 @@ from tests.processing_kit import eventually
 class Served:
     """An app behind uvicorn on a thread. It can be stopped before the end, and served again at the same port."""
 
-    def __init__(self, app: ASGIApp, *, lifespan: bool = False, port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, *, lifespan: bool = False, port: int = 0, keep_alive: int = 5) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -34,6 +34,7 @@ class Served:
             access_log=False,
             proxy_headers=False,
             lifespan="on" if lifespan else "off",
+            timeout_keep_alive=keep_alive,
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)

@@ -13,6 +13,7 @@ from fiapx.server.gateway.answers import Answers, CacheCounters
 from fiapx.server.gateway.compression import Compression
 from fiapx.server.gateway.cors import Cors
 from fiapx.server.gateway.gate import PUBLIC, Gate
+from fiapx.server.gateway.middleware import HttpsOnly
 from fiapx.server.gateway.rates import Rates
 from fiapx.server.gateway.throttle import Throttle
 from fiapx.server.identity import Verifier
@@ -52,6 +53,8 @@ class Edge:
 
     def add_outer(self, app: FastAPI) -> None:
         """Middleware that touches every answer."""
+        if self.https:
+            app.add_middleware(HttpsOnly)
         app.add_middleware(Compression)
         if self.origins:
             app.add_middleware(Cors, origins=self.origins)

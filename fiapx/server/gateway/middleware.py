@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import structlog
 from asgi_correlation_id import correlation_id
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.server.gateway.recording import MARK
-from fiapx.server.http import error_response
+from fiapx.server.http import error_response, problem
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +100,22 @@ def _harden(headers: MutableHeaders) -> None:
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     if headers.get("content-type", "").startswith(("application/json", "application/problem+json")):
         headers.setdefault("Cache-Control", "no-store")
+
+
+class HttpsOnly:
+    """Refuses what a proxy in front took by plain HTTP: a token in it is no secret any more. Requests that no proxy
+    speaks of, such as an orchestrator's probes, are nobody's who could be listened to."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = scope["type"] == "http" and scope["scheme"] == "http"
+        if plain and "x-forwarded-proto" in Headers(scope=scope):
+            refusal = problem(403, "https_required", "This server is reached by HTTPS alone.")
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class Drain:

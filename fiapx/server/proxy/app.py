@@ -47,7 +47,7 @@ class Proxy:
         finally:
             work.cancel()
             leaving.cancel()
-            await asyncio.wait({work, leaving})
+            await asyncio.gather(work, leaving, return_exceptions=True)
 
     async def _forward(self, scope: Scope, body: _Body, send: Send) -> None:
         content = body if body_size(scope) != 0 else None
@@ -71,7 +71,7 @@ class Proxy:
                 await streaming
         finally:
             streaming.cancel()
-            await asyncio.wait({streaming})
+            await asyncio.gather(streaming, return_exceptions=True)
 
 
 class _Body:

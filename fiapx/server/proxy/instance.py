@@ -7,9 +7,12 @@ import json
 from typing import Any, Final
 
 import httpcore
+import structlog
 
 from fiapx.core.errors import Unavailable
 from fiapx.server.proxy.breaker import Breaker, State
+
+log = structlog.get_logger(__name__)
 
 _GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
 _MAX_REPORT: Final = 256 * 1024
@@ -38,14 +41,14 @@ class Instance:
         )
         try:
             response = await self._pool.handle_async_request(request)
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError):
-            self._failed()
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError) as error:
+            self._failed(repr(error))
             raise
         except BaseException:
             self.breaker.abandoned()
             raise
         if response.status in _GATEWAY_ERRORS and not _asks_to_wait(response):
-            self._failed()
+            self._failed(f"status {response.status}")
         else:
             self.breaker.succeeded()
         response.extensions["timeouts"] = timeouts  # an event stream lifts its own
@@ -78,8 +81,9 @@ class Instance:
             raise ValueError("not an object")  # noqa: TRY004 - about the answer, not about our code
         return found
 
-    def _failed(self) -> None:
+    def _failed(self, error: str) -> None:
         self.breaker.failed()
+        log.warning("upstream_failed", instance=self.url, error=error, circuit=self.breaker.state.name.lower())
         if self.breaker.state is State.OPEN and (self._probing is None or self._probing.done()):
             self._probing = asyncio.create_task(self._wait_until_back())
 
@@ -88,6 +92,7 @@ class Instance:
             await asyncio.sleep(self._every)
             if await self._answers():
                 self.breaker.probed()
+                log.info("upstream_answers_again", instance=self.url)
 
     async def _answers(self) -> bool:
         try:

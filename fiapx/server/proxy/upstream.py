@@ -44,7 +44,8 @@ class Upstream:
     """A service at one or more URLs, asked in turn. Use it as an asynchronous context manager.
 
     `connect_timeout` and `header_timeout` are seconds; the latter bounds the silence before the head of the answer, and
-    between two parts of it. At most `bulkhead` requests wait for an answer at a time, and as many send a large body.
+    between two parts of it. At most `bulkhead` requests wait for an answer at a time, and `uploads` send a large body;
+    another one waits up to `patience` seconds for its turn.
     An instance is left alone after `eject_after` failures in a row, and probed every `probe_interval` seconds.
     """
 
@@ -56,6 +57,7 @@ class Upstream:
         connect_timeout: float = 1,
         header_timeout: float = 30,
         bulkhead: int = 64,
+        uploads: int = 256,
         patience: float = 1,
         eject_after: int = 3,
         probe_interval: float = 1,
@@ -73,7 +75,7 @@ class Upstream:
             "connect": connect_timeout, "read": header_timeout, "write": header_timeout, "pool": connect_timeout
         }  # fmt: skip
         self.waiting = Bulkhead(bulkhead, patience)
-        self.sending = Bulkhead(bulkhead, patience)
+        self.sending = Bulkhead(uploads, patience)
         self._turn = 0
 
     async def __aenter__(self) -> Self:

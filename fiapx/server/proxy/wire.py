@@ -81,7 +81,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None:
         if self._answer is not None:
             self._answer.cancel()
-            await asyncio.wait({self._answer})
+            await asyncio.gather(self._answer, return_exceptions=True)
             self._answer = None
         await self._stream.aclose()
 

@@ -14,6 +14,11 @@ _Network = IPv4Network | IPv6Network
 _Address = IPv4Address | IPv6Address
 
 
+def client_address(scope: Scope) -> str:
+    """Whom limits, logs and services take for the client."""
+    return str(scope["client"][0]) if scope.get("client") else "unknown"
+
+
 def networks(trusted: Iterable[str]) -> tuple[_Network, ...]:
     """Addresses and CIDRs. Raises UsageError."""
     try:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.server.forwarded import client_address
 from fiapx.server.gateway.recording import MARK
 from fiapx.server.http import error_response, problem
 
@@ -58,16 +59,8 @@ class RequestLog:
             finally:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
                 write = log.debug if path.startswith(_PROBES) else log.info
-                client = scope["client"][0] if scope.get("client") else "unknown"
-                write(
-                    "request",
-                    client=client,
-                    method=scope["method"],
-                    path=path[:300],
-                    status=status,
-                    ms=milliseconds,
-                    bytes=size,
-                )
+                facts = {"client": client_address(scope), "method": scope["method"], "path": path[:300]}
+                write("request", **facts, status=status, ms=milliseconds, bytes=size)
 
 
 class SecurityHeaders:

@@ -18,6 +18,7 @@ from starlette.types import Message, Scope, Send
 
 from fiapx.core.errors import RateLimited
 from fiapx.core.ports import Identity
+from fiapx.server.forwarded import client_address
 
 log = structlog.get_logger(__name__)
 
@@ -61,10 +62,9 @@ class Rates:
 
     async def count(self, scope: Scope, identity: Identity | None) -> Count | None:
         """Count a request; None where nobody could."""
-        client = scope["client"][0] if scope.get("client") else "unknown"
-        item, names = (
-            (self._user, ("user", identity.user_id)) if identity is not None else (self._address, ("address", client))
-        )
+        item, names = self._address, ("address", client_address(scope))
+        if identity is not None:
+            item, names = self._user, ("user", identity.user_id)
         return await run_sync(self._hit, item, names, limiter=self._threads)
 
     def _hit(self, item: RateLimitItem, names: tuple[str, str]) -> Count | None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from fiapx.core.errors import Unavailable
 from fiapx.server.proxy.headers import body_size, for_client, for_service
+from fiapx.server.proxy.outgoing import Outgoing
 from fiapx.server.proxy.upstream import Upstream
 
 _LARGE: Final = 1024 * 1024
@@ -51,7 +52,8 @@ class Proxy:
 
     async def _forward(self, scope: Scope, body: _Body, send: Send) -> None:
         content = body if body_size(scope) != 0 else None
-        async with self.upstream.send(scope["method"], _target(scope), for_service(scope), content) as answer:
+        request = Outgoing(scope["method"], _target(scope), for_service(scope), content)
+        async with self.upstream.send(request) as answer:
             headers = for_client(answer.headers)
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             if any(name == b"content-type" and value.startswith(_EVENTS) for name, value in headers):

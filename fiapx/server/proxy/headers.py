@@ -9,6 +9,8 @@ from asgi_correlation_id import correlation_id
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from fiapx.server.forwarded import client_address
+
 Pairs = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP: Final = frozenset(
@@ -49,9 +51,8 @@ def for_service(scope: Scope) -> Pairs:
     if body_size(scope) is None:
         headers.append((b"transfer-encoding", b"chunked"))
     host = Headers(scope=scope).get("host", "").encode("latin-1")
-    client = scope["client"][0] if scope.get("client") else "unknown"
     headers += [
-        (b"x-forwarded-for", client.encode()),
+        (b"x-forwarded-for", client_address(scope).encode()),
         (b"x-forwarded-proto", scope["scheme"].encode()),
         (b"x-forwarded-host", host),
         (b"x-request-id", (correlation_id.get() or "").encode()),

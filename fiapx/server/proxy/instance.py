@@ -11,6 +11,7 @@ import structlog
 
 from fiapx.core.errors import Unavailable
 from fiapx.server.proxy.breaker import Breaker, State
+from fiapx.server.proxy.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
@@ -29,18 +30,20 @@ class Instance:
         self._pool, self._probe, self._every = pool, probe, every
         self._probing: asyncio.Task[None] | None = None
 
-    async def send(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], content: Any, timeouts: dict[str, Any]
-    ) -> httpcore.Response:
+    async def send(self, request: Outgoing, timeouts: dict[str, float | None]) -> httpcore.Response:
         """The answer, as soon as its head is here; the caller closes it. Its outcome counts for the breaker.
 
         Only call it where the breaker has admitted the request. Raises what httpcore raises.
         """
-        request = httpcore.Request(
-            method, self._at(target), headers=headers, content=content, extensions={"timeout": timeouts}
+        sent = httpcore.Request(
+            request.method,
+            self._at(request.target),
+            headers=request.headers,
+            content=request.content,
+            extensions={"timeout": timeouts},
         )
         try:
-            response = await self._pool.handle_async_request(request)
+            response = await self._pool.handle_async_request(sent)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError) as error:
             self._failed(repr(error))
             raise

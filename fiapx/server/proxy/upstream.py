@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import httpcore
 
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.server.proxy.breaker import Breaker, State
 from fiapx.server.proxy.bulkhead import Bulkhead
-from fiapx.server.proxy.headers import Pairs
 from fiapx.server.proxy.instance import Instance
+from fiapx.server.proxy.outgoing import Outgoing
 from fiapx.server.proxy.wire import EarlyAnswers
 
 _KEEP_ALIVE: Final = 4.0
 """Seconds that an idle connection is kept: uvicorn closes them after five, and a request could meet that."""
 
-_SAFE: Final = frozenset({"GET", "HEAD"})
-_UNREACHED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
 _TRANSPORT: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
 
 
@@ -28,16 +26,6 @@ class CircuitOpen(Unavailable):
     """The service does not work at the moment; try again in a moment."""
 
     retry_after = 2
-
-
-class Content(Protocol):
-    """A request's body. `large` ones may take long, for the client's reasons."""
-
-    large: bool
-    started: bool
-    """Some of it was taken, so that it cannot be sent again."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class Upstream:
@@ -94,76 +82,60 @@ class Upstream:
         states = {instance.breaker.state for instance in self.instances}
         return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
 
-    def send(
-        self, method: str, target: bytes, headers: Pairs, content: Content | None
-    ) -> AbstractAsyncContextManager[httpcore.Response]:
-        """The answer, from its head on; it holds no slot any more, so a slow reader or an event stream costs others
-        nothing.
+    @asynccontextmanager
+    async def send(self, request: Outgoing) -> AsyncIterator[httpcore.Response]:
+        """The answer, from its head on. It holds no slot then, so slow readers and event streams cost others nothing.
 
         Raises CircuitOpen, Overloaded, Unavailable (no instance answered), UsageError (nothing that can be sent on).
         """
-        return self._send(method, target, headers, content)
-
-    @asynccontextmanager
-    async def _send(
-        self, method: str, target: bytes, headers: Pairs, content: Content | None
-    ) -> AsyncIterator[httpcore.Response]:
-        bulkhead = self.sending if content is not None and content.large else self.waiting
-        async with bulkhead.slot():
-            response = await self._ask(method, target, headers, content)
+        async with (self.sending if request.large else self.waiting).slot():
+            response = await self._ask(request)
         try:
             yield response
         finally:
             await response.aclose()
 
-    async def _ask(self, method: str, target: bytes, headers: Pairs, content: Content | None) -> httpcore.Response:
+    async def _ask(self, request: Outgoing) -> httpcore.Response:
         """Once, and once more elsewhere, if that changes nothing but the answer."""
-        first = self._choose(())
+        first = self._choose()
         try:
-            response = await self._try(first, method, target, headers, content)
+            response = await self._try(first, request)
         except _TRANSPORT as error:
-            untouched = isinstance(error, _UNREACHED) and not (content and content.started)
-            other = self._other(first) if method in _SAFE or untouched else None
+            other = self._other(first) if request.safe or request.untouched_by(error) else None
             if other is None:
                 raise _unavailable(error) from error
-            return await self._last_try(other, method, target, headers, content)
-        if response.status != 503 or method not in _SAFE:
-            return response
-        other = self._other(first)  # the first one may be shutting down
+            return await self._last_try(other, request)
+        other = self._other(first) if response.status == 503 and request.safe else None  # it may be shutting down
         if other is None:
             return response
         try:
-            return await self._last_try(other, method, target, headers, content)
+            return await self._last_try(other, request)
         finally:
             await response.aclose()
 
-    async def _last_try(
-        self, instance: Instance, method: str, target: bytes, headers: Pairs, content: Content | None
-    ) -> httpcore.Response:
+    async def _last_try(self, instance: Instance, request: Outgoing) -> httpcore.Response:
         try:
-            return await self._try(instance, method, target, headers, content)
+            return await self._try(instance, request)
         except _TRANSPORT as error:
             raise _unavailable(error) from error
 
-    async def _try(
-        self, instance: Instance, method: str, target: bytes, headers: Pairs, content: Content | None
-    ) -> httpcore.Response:
+    async def _try(self, instance: Instance, request: Outgoing) -> httpcore.Response:
         try:
-            return await instance.send(method, target, headers, content, dict(self._timeouts))
+            return await instance.send(request, dict(self._timeouts))
         except httpcore.LocalProtocolError:
             raise UsageError("The request cannot be sent on.") from None
 
-    def _choose(self, passed_over: Collection[Instance]) -> Instance:
+    def _choose(self, passed_over: Instance | None = None) -> Instance:
         for _ in self.instances:
             self._turn += 1
             instance = self.instances[self._turn % len(self.instances)]
-            if instance not in passed_over and instance.breaker.admit():
+            if instance is not passed_over and instance.breaker.admit():
                 return instance
         raise CircuitOpen
 
     def _other(self, first: Instance) -> Instance | None:
         try:
-            return self._choose((first,))
+            return self._choose(passed_over=first)
         except CircuitOpen:
             return None
 

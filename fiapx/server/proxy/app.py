@@ -60,7 +60,7 @@ class Proxy:
                 await self._stream_events(answer, send)
             else:
                 await _stream(answer, send)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream_events(self, answer: httpcore.Response, send: Send) -> None:
         """Silence is no failure here, and the end of the server is an end like others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -93,7 +94,7 @@ class Upstream:
         try:
             yield response
         finally:
-            await response.aclose()
+            await _close(response)
 
     async def _ask(self, request: Outgoing) -> httpcore.Response:
         """Once, and once more elsewhere, if that changes nothing but the answer."""
@@ -111,7 +112,7 @@ class Upstream:
         try:
             return await self._last_try(other, request)
         finally:
-            await response.aclose()
+            await _close(response)
 
     async def _last_try(self, instance: Instance, request: Outgoing) -> httpcore.Response:
         try:
@@ -138,6 +139,11 @@ class Upstream:
             return self._choose(passed_over=first)
         except CircuitOpen:
             return None
+
+
+async def _close(response: httpcore.Response) -> None:
+    """Even while being cancelled: httpcore, interrupted here, would hold the connection for ever."""
+    await asyncio.shield(asyncio.create_task(response.aclose()))
 
 
 def _unavailable(error: Exception) -> Unavailable:

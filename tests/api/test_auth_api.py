@@ -189,7 +189,7 @@ def test_change_the_password_and_delete_the_account(api: Api, tokens: dict[str, 
     assert_problem(api("GET", "/me", access), 401, "invalid_token")
 
 
-PRIVATE = [("POST", "/logout"), ("GET", "/me"), ("POST", "/password"), ("DELETE", "/me")]
+PRIVATE = [("GET", "/session"), ("POST", "/logout"), ("GET", "/me"), ("POST", "/password"), ("DELETE", "/me")]
 
 
 @pytest.mark.parametrize(("method", "path"), PRIVATE)

@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
 from pydantic import BaseModel, Field
 
+from fiapx.core.errors import InvalidToken
 from fiapx.server.auth.passwords import MAX_LENGTH
 from fiapx.server.auth.service import AuthService, TokenPair, User
 from fiapx.server.http import create_app
@@ -106,6 +107,14 @@ def refresh(body: Refresh, service: Service) -> Tokens:
 def logout(user: CurrentUser, service: Service) -> None:
     """End this session at once."""
     service.logout(user)
+
+
+@router.get("/session", status_code=204, response_class=Response)
+def session(response: Response, user: CurrentUser, service: Service) -> None:
+    """Is this session good? The database says so itself: other services ask what their caches do not know."""
+    if not service.active(user.session_id):
+        raise InvalidToken
+    response.headers["Cache-Control"] = "no-store"
 
 
 @router.get("/me")

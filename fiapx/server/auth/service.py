@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +48,13 @@ class TokenPair:
     expires_in: int
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """A refresh token was used a second time: this session has ended with it."""
+
+    session_id: str
+
+
 class Store(Protocol):
     """What the service needs of a database; the contract is in `AuthStore`."""
 
@@ -55,18 +63,31 @@ class Store(Protocol):
     def add_user(self, email: str, password_hash: str) -> User: ...
     def user(self, user_id: str) -> User | None: ...
     def user_by_email(self, email: str) -> User | None: ...
-    def change_password(self, user: User, password_hash: str, keep_session: str) -> None: ...
-    def delete_user(self, user: User) -> None: ...
+    def change_password(self, user: User, password_hash: str, keep_session: str) -> list[str]: ...
+    def disable_user(self, email: str) -> list[str]: ...
+    def delete_user(self, user: User) -> list[str]: ...
     def open_session(self, user: User, token_hash: str, ttl: int) -> Identity: ...
-    def rotate(self, token_hash: str, new_hash: str, ttl: int, grace: float) -> Identity | None: ...
+    def rotate(self, token_hash: str, new_hash: str, ttl: int, grace: float) -> Identity | Replayed | None: ...
     def end_session(self, session_id: str) -> None: ...
     def session_active(self, session_id: str) -> bool: ...
 
 
 class AuthService:
-    """Registers, logs in and out, and knows which sessions are live (the `Sessions` port)."""
+    """Registers, logs in and out, and knows which sessions are live (the `Sessions` port).
 
-    def __init__(self, store: Store, keys: SigningKeys, policy: AuthPolicy, limiter: AuthLimiter) -> None:
+    `on_ended` is told the ids of sessions after their end was committed; what does not reach it changes nothing here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: SigningKeys,
+        policy: AuthPolicy,
+        limiter: AuthLimiter,
+        *,
+        on_ended: Callable[[Collection[str]], None] = lambda _session_ids: None,
+    ) -> None:
+        self._on_ended = on_ended
         self._store = store
         self._keys = keys
         self._policy = policy
@@ -106,6 +127,9 @@ class AuthService:
         """Exchange a refresh token for a new pair. Raises InvalidToken; replaying an old one ends the session."""
         fresh = _new_token()
         identity = self._store.rotate(_hash(token), _hash(fresh), self._policy.refresh_ttl, self._policy.refresh_grace)
+        if isinstance(identity, Replayed):
+            self._on_ended([identity.session_id])
+            raise InvalidToken
         if identity is None:
             raise InvalidToken
         return self._pair(identity, fresh)
@@ -113,6 +137,7 @@ class AuthService:
     def logout(self, identity: Identity) -> None:
         """End the session; its access tokens are refused from now on."""
         self._store.end_session(identity.session_id)
+        self._on_ended([identity.session_id])
 
     def account(self, identity: Identity) -> User:
         """The caller's account. Raises InvalidToken when it was deleted a moment ago."""
@@ -126,13 +151,17 @@ class AuthService:
         user = self.account(identity)
         self._confirm(user, user.email, current, address)
         require_strong(new, user.email)
-        self._store.change_password(user, self._passwords.hash(new), identity.session_id)
+        self._on_ended(self._store.change_password(user, self._passwords.hash(new), identity.session_id))
 
     def delete_account(self, identity: Identity, password: str, address: str) -> None:
         """Delete the account and its sessions, and tell the other services. Raises as above."""
         user = self.account(identity)
         self._confirm(user, user.email, password, address)
-        self._store.delete_user(user)
+        self._on_ended(self._store.delete_user(user))
+
+    def disable(self, email: str) -> None:
+        """Shut an account out: its sessions end, and it can open no new ones. Raises NotFound."""
+        self._on_ended(self._store.disable_user(_login_name(email)))
 
     def _confirm(self, user: User | None, account: str, password: str, address: str) -> None:
         """The limiter is asked again afterwards: guesses made in parallel have all passed it the first time."""

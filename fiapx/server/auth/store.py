@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from fiapx.core.errors import EmailTaken, InvalidCredentials
+from fiapx.core.errors import EmailTaken, InvalidCredentials, NotFound
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Identity
 from fiapx.server.auth.keys import StoredKey
-from fiapx.server.auth.service import User
+from fiapx.server.auth.service import Replayed, User
 from fiapx.server.auth.tables import outbox, refresh_tokens, sessions, signing_keys, users
 from fiapx.server.outbox import Outbox
 from fiapx.server.sql import now_ms, reader
@@ -48,21 +48,34 @@ class AuthStore:
             row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
         return _user(row) if row else None
 
-    def change_password(self, user: User, password_hash: str, keep_session: str) -> None:
-        """Also ends all other sessions. Raises InvalidCredentials when the password changed in the meantime."""
+    def change_password(self, user: User, password_hash: str, keep_session: str) -> list[str]:
+        """Also ends all other sessions, and returns them. Raises InvalidCredentials when the password changed in the
+        meantime."""
         with self._engine.begin() as connection:
             same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
             if not connection.execute(update(users).where(same).values(password_hash=password_hash)).rowcount:
                 raise InvalidCredentials
-            connection.execute(delete(sessions).where(sessions.c.user_id == user.id, sessions.c.id != keep_session))
+            return _end(connection, (sessions.c.user_id == user.id) & (sessions.c.id != keep_session))
 
-    def delete_user(self, user: User) -> None:
-        """Also ends its sessions, and tells the other services. Raises InvalidCredentials as above."""
+    def disable_user(self, email: str) -> list[str]:
+        """Also ends its sessions, and returns them. Raises NotFound."""
         with self._engine.begin() as connection:
+            user_id: str | None = connection.scalar(
+                update(users).where(users.c.email == email).values(disabled_ms=now_ms()).returning(users.c.id)
+            )
+            if user_id is None:
+                raise NotFound("There is no such account.")
+            return _end(connection, sessions.c.user_id == user_id)
+
+    def delete_user(self, user: User) -> list[str]:
+        """Also ends its sessions, returns them, and tells the other services. Raises InvalidCredentials as above."""
+        with self._engine.begin() as connection:
+            ended = _end(connection, sessions.c.user_id == user.id)
             same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
             if not connection.execute(delete(users).where(same)).rowcount:
                 raise InvalidCredentials
             self.outbox.add(connection, USER_DELETED, user.id, {"user_id": user.id})
+        return ended
 
     # --- sessions ---
 
@@ -82,7 +95,7 @@ class AuthStore:
             _add_token(connection, session_id, token_hash, ttl)
         return Identity(row.id, row.email, session_id, row.role)
 
-    def rotate(self, token_hash: str, new_hash: str, ttl: int, grace: float) -> Identity | None:
+    def rotate(self, token_hash: str, new_hash: str, ttl: int, grace: float) -> Identity | Replayed | None:
         """Exchange a refresh token for a new one of the same session; None when it is no good.
 
         A token that was used more than `grace` seconds ago has been stolen, from its owner or by its owner's
@@ -93,8 +106,8 @@ class AuthStore:
             if row is None:
                 return None
             if row.age_ms is not None and row.age_ms > grace * 1000:
-                connection.execute(delete(sessions).where(sessions.c.id == row.session_id))
-                return None
+                _end(connection, sessions.c.id == row.session_id)
+                return Replayed(row.session_id)
             if row.age_ms is None:
                 used = refresh_tokens.c.token_hash == token_hash
                 connection.execute(update(refresh_tokens).where(used).values(used_ms=now_ms()))
@@ -105,7 +118,7 @@ class AuthStore:
 
     def end_session(self, session_id: str) -> None:
         with self._engine.begin() as connection:
-            connection.execute(delete(sessions).where(sessions.c.id == session_id))
+            _end(connection, sessions.c.id == session_id)
 
     def session_active(self, session_id: str) -> bool:
         """Whether the session exists and its user may use it."""
@@ -132,6 +145,11 @@ class AuthStore:
                 connection.execute(insert(signing_keys).values(**values, created_ms=now_ms()))
         except IntegrityError:
             return
+
+
+def _end(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """What is not there is not valid."""
+    return list(connection.scalars(delete(sessions).where(which).returning(sessions.c.id)))
 
 
 def _user(row: Row[Any]) -> User:

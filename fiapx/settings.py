@@ -1,26 +1,81 @@
-"""Every setting, from ``FIAPX_*`` environment variables. Only the command line reads them, and hands them down."""
+"""Every setting: ``FIAPX_*`` environment variables, files that they name (``FIAPX_*_FILE``), and one TOML file.
+
+Only the command line reads them, and hands them down.
+"""
 
 from __future__ import annotations
 
+import os
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from fiapx.core.places import settings_file
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 
+_PREFIX = "FIAPX_"
+
+
+def _listed(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""A list in TOML, or separated by commas in the environment."""
+
+
+class _Files(PydanticBaseSettingsSource):
+    """``FIAPX_X_FILE`` names a file with the value of ``FIAPX_X``, as orchestrators hand out secrets."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        path = os.environ.get(f"{_PREFIX}{field_name.upper()}_FILE")
+        return (Path(path).read_text().strip() if path else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Settings(BaseSettings):
     """Frozen after start. Times are in seconds, sizes in bytes. With nothing set, everything runs embedded."""
 
-    model_config = SettingsConfigDict(env_prefix="FIAPX_", frozen=True, extra="ignore", validate_default=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", validate_default=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then files that it names, then the TOML file."""
+        del dotenv_settings, file_secret_settings
+        return (
+            init_settings,
+            env_settings,
+            _Files(settings_cls),
+            TomlConfigSettingsSource(settings_cls, settings_file()),
+        )
 
     home: Path = Field(default_factory=lambda: user_data_path("fiapx"))
     host: str = "127.0.0.1"
@@ -28,6 +83,50 @@ class Settings(BaseSettings):
     ffmpeg: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port of its own for metrics and health; the roles without another need it."""
+
+    auth_database_url: SecretStr | None = None
+    processing_database_url: SecretStr | None = None
+    notify_database_url: SecretStr | None = None
+    """PostgreSQL, one login each."""
+    processing_read_url: SecretStr | None = None
+    """A replica for queries."""
+    database_pool: int = Field(5, ge=1, le=500)
+    """Connections that a process keeps to each database."""
+    statement_timeout: float = Field(15, gt=0)
+    redis_url: SecretStr | None = None
+    rabbitmq_url: SecretStr | None = None
+    storage_url: str | None = None
+    """A folder that all roles share, or ``s3://bucket/prefix``; `home` where it is not given."""
+    s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_presign: bool = False
+    """Send clients to the object store for results."""
+
+    auth_urls: Words = ()
+    processing_urls: Words = ()
+    """Where the gateway finds the services; several are balanced."""
+    upstream_connect_timeout: float = Field(1, gt=0)
+    upstream_timeout: float = Field(30, gt=0)
+    upstream_connections: int = Field(64, ge=1)
+    trusted_proxies: Words = ()
+    cors_origins: Words = ()
+    user_rate: str = "1200/minute"
+    """Requests of one user, over all gateways."""
+    address_rate: str = "600/minute"
+    """Requests without a log-in from one address."""
+    parallel_uploads: int = Field(2, ge=1)
+    """Of one user through one gateway; more wait for their turn."""
+    upload_bandwidth: int = Field(0, ge=0)
+    """Bytes a second of one user; 0 for no bound."""
+    cache_ttl_sessions: float = Field(60, gt=0)
+    cache_ttl_jobs: float = Field(10, gt=0)
+    cache_ttl_stale: float = Field(300, gt=0)
 
     secret_key: SecretStr | None = None
     """Encrypts the signing keys at rest; made and kept in `home` where it is not given."""
@@ -66,7 +165,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Base of links in e-mails; the listening address where it is not given."""
 
-    @field_validator("login_rate", "register_rate")
+    @field_validator("login_rate", "register_rate", "user_rate", "address_rate")
     @classmethod
     def _is_a_rate(cls, value: str) -> str:
         from limits import parse  # most commands do without it

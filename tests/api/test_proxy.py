@@ -166,6 +166,19 @@ def test_a_service_that_dies_in_an_answer_cuts_it(head: bytes) -> None:
         httpx.get(front.url + "/api/v1/things/1")
 
 
+def test_clients_that_leave_take_no_connection_with_them() -> None:
+    """Whenever they leave: before an answer, in the middle of one, or just as it ends."""
+    with served(Service()) as server:
+        upstream = Upstream("things", [server.url])
+        with gateway({"/api/v1": upstream}) as front:
+            for path in ("things/1", "events", "download?size=99942400", "slow") * 25:
+                with before(front) as connection:
+                    connection.sendall(f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                    if path != "slow":
+                        connection.recv(100)
+            eventually(lambda: all(connection.is_idle() for connection in upstream._pool.connections))
+
+
 def test_event_streams_end_with_the_reader_and_with_the_server() -> None:
     service, draining = Service(), threading.Event()
     with (

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -170,12 +171,15 @@ def test_clients_that_leave_take_no_connection_with_them() -> None:
     """Whenever they leave: before an answer, in the middle of one, or just as it ends."""
     with served(Service()) as server:
         upstream = Upstream("things", [server.url])
-        with gateway({"/api/v1": upstream}) as front:
-            for path in ("things/1", "events", "download?size=99942400", "slow") * 25:
+        with gateway({"/api/v1": upstream}) as front, ThreadPoolExecutor(20) as crowd:
+
+            def leave(number: int) -> None:
+                path = ("things/1", "events", "download?size=99942400", "things/2")[number % 4]
                 with before(front) as connection:
                     connection.sendall(f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                    if path != "slow":
-                        connection.recv(100)
+                    time.sleep(number % 50 / 1000)
+
+            list(crowd.map(leave, range(400)))
             eventually(lambda: all(connection.is_idle() for connection in upstream._pool.connections))
 
 

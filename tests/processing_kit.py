@@ -92,7 +92,7 @@ class Processing:
         self.cache = MemoryCache()
         self.bus = MemoryBus()
         self.wake = threading.Event()
-        self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1")
+        self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1", self.cache)
         self.store = Store(transitions)
         self.leases = Leases(transitions, lease=lease, retry_delay=0)
         self.reads = Reads(self.engine)

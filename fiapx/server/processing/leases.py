@@ -39,7 +39,7 @@ class Leases:
 
     def claim(self) -> Claim | None:
         """Take the fairest queued job, or None. The attempt counts as failed until it ends otherwise."""
-        with self._transitions.engine.begin() as connection:
+        with self._transitions.begin() as connection:
             candidate = connection.scalar(_fairest())
             if candidate is None:
                 return None
@@ -57,7 +57,10 @@ class Leases:
                 )
                 .returning(*jobs.c)
             ).one_or_none()
-            return _claimed(connection, row) if row is not None else None
+            if row is None:
+                return None
+            self._transitions.changed(connection, row)
+            return _claimed(connection, row)
 
     def owned(self, claim: Claim) -> bool:
         """Does the worker still own the job?"""

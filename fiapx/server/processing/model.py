@@ -45,6 +45,7 @@ class Job:
     manifest_size: int | None
     retry_of: str | None
     reused_from: str | None
+    version: int
     created_ms: int
     started_ms: int | None
     finished_ms: int | None

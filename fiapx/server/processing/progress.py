@@ -8,7 +8,7 @@ from typing import Final
 from fiapx.core.ports import Cache
 from fiapx.server.processing.views import ProgressView
 
-_TTL: Final = 600.0
+_TTL: Final = 60.0
 
 
 def _key(job_id: str) -> str:

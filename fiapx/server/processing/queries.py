@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from fiapx.core.errors import Conflict, InvalidRequest, JobNotFinished
 from fiapx.core.jobs import JobState
 from fiapx.core.ports import Cache, Storage
+from fiapx.server.aside import CacheAside
 from fiapx.server.processing.frames import FrameIndex
+from fiapx.server.processing.lists import Lists, ListTtls
 from fiapx.server.processing.model import Cursor, Job, Video
 from fiapx.server.processing.progress import get_progress
 from fiapx.server.processing.reads import Reads
@@ -28,15 +31,26 @@ from fiapx.server.processing.views import (
     video_view,
     when,
 )
+from fiapx.server.processing.watch import Watch
 
+_TTLS: Final = ListTtls()
 _DIGITS: Final = 15
 """Of a time in milliseconds, for 30,000 years; databases take no number past 64 bits."""
 
 
 class Queries:
-    """Read side of processing."""
+    """Read side of processing. Lists are kept in the cache, with `aside`, for the times that `ttls` gives."""
 
-    def __init__(self, reads: Reads, storage: Storage, cache: Cache) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        storage: Storage,
+        cache: Cache,
+        *,
+        aside: CacheAside | None = None,
+        ttls: ListTtls = _TTLS,
+    ) -> None:
+        self._lists = Lists(reads, cache, aside or CacheAside(cache), ttls)
         self._reads = reads
         self._storage = storage
         self._cache = cache
@@ -47,22 +61,20 @@ class Queries:
 
     def videos(self, user_id: str, size: int | None, cursor: str | None, limit: int) -> VideoPage:
         """A page of videos, all or those of one `size` in bytes. Raises InvalidRequest for a cursor not given by us."""
-        rows = self._reads.videos(user_id, size, _decode(cursor), limit + 1)
+        rows = self._lists.videos(user_id, size, _decode(cursor), limit + 1)
         return VideoPage(items=[video_view(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
 
     def job(self, user_id: str, job_id: str) -> JobView:
         """One job, with its place in the queue or its live progress."""
-        job = self._reads.job(user_id, job_id)
-        view = self._view(job)
-        if job.state is JobState.QUEUED:
-            view.queue_position = self._reads.position(job)
-        elif job.state is JobState.RUNNING:
-            view.eta_seconds = _eta(self._reads.now() - (job.started_ms or 0), view.progress)
-        return view
+        return self._live(*self._found(user_id, job_id))
+
+    def watch(self, user_id: str, job_id: str) -> Watch:
+        """The same job, to be looked at again and again."""
+        return Watch(self._cache, job_id, lambda: self._found(user_id, job_id), self._live)
 
     def jobs(self, user_id: str, state: JobState | None, cursor: str | None, limit: int) -> JobPage:
         """A page of jobs. Raises InvalidRequest for a cursor that we did not give."""
-        rows = self._reads.jobs(user_id, state, _decode(cursor), limit + 1)
+        rows = self._lists.jobs(user_id, state, _decode(cursor), limit + 1)
         return JobPage(items=[self._view(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
 
     def finished(self, user_id: str, job_id: str) -> Job:
@@ -83,6 +95,17 @@ class Queries:
     def image_format(self, job: Job) -> str:
         """Of the frames: jpg or png."""
         return str(json.loads(job.options)["format"])
+
+    def _found(self, user_id: str, job_id: str) -> tuple[Job, int | None]:
+        job = self._reads.job(user_id, job_id)
+        return job, self._reads.position(job) if job.state is JobState.QUEUED else None
+
+    def _live(self, job: Job, position: int | None) -> JobView:
+        view = self._view(job)
+        view.queue_position = position
+        if job.state is JobState.RUNNING:
+            view.eta_seconds = _eta(int(time.time() * 1000) - (job.started_ms or 0), view.progress)
+        return view
 
     def _view(self, job: Job) -> JobView:
         return JobView(

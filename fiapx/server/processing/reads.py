@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Table, and_, func, or_, selec
 from fiapx.core.errors import NotFound
 from fiapx.core.jobs import JobState
 from fiapx.server.processing.model import Cursor, Job, QueueStatus, Video
-from fiapx.server.processing.tables import jobs, videos
+from fiapx.server.processing.tables import jobs, user_versions, videos
 from fiapx.server.sql import now_ms, reader
 
 Noun = TypeVar("Noun", Job, Video)
@@ -43,6 +43,11 @@ class Reads:
         if state is not None:
             which = and_(which, jobs.c.state == state)
         return [_noun(Job, row) for row in self._page(jobs, which, after, limit)]
+
+    def version(self, user_id: str) -> int:
+        """A number that each of the user's writes has raised."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(user_versions.c.version).where(user_versions.c.user_id == user_id)) or 0
 
     def position(self, job: Job) -> int:
         """1 for the job that is next by priority and age. Fairness between users may change the order."""

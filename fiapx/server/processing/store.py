@@ -41,6 +41,7 @@ class Store:
         with self._transitions.begin() as connection:
             if _deleted(connection, user_id):
                 raise InvalidToken
+            self._transitions.touched(connection, user_id)
             resource = ("job", job_id) if job else ("video", video.id if video else "")
             _reserve(connection, user_id, once, *resource)
             if video:
@@ -95,6 +96,7 @@ class Store:
                 raise NotFound
             if row.state in LIVE:
                 raise JobNotFinished("The job has not ended yet.")
+            self._transitions.touched(connection, user_id)
             _reserve(connection, user_id, once, "job", new_id)
             try:
                 again = NewJob(row.video_id, row.options, row.email, retry_of=job_id, fresh=True)
@@ -123,6 +125,7 @@ class Store:
             if row is None:
                 live = connection.scalar(select(jobs.c.id).where(mine))
                 raise JobNotFinished("The job has not ended yet; cancel it first.") if live else NotFound
+            self._transitions.touched(connection, user_id)
             key: str | None = row.result_key
             return key if key and key not in _results(connection, [key]) else None
 
@@ -136,6 +139,7 @@ class Store:
             )
             if key is None:
                 raise NotFound
+            self._transitions.touched(connection, user_id)
             for job_id in connection.scalars(
                 select(jobs.c.id).where(jobs.c.video_id == video_id, jobs.c.state.in_(LIVE))
             ).all():
@@ -145,6 +149,7 @@ class Store:
     def delete_user(self, user_id: str) -> list[str]:
         """Forget everything of a user, for good; return the storage keys that are free now."""
         with self._transitions.begin() as connection:
+            self._transitions.touched(connection, user_id)
             if not _deleted(connection, user_id):
                 connection.execute(insert(deleted_users).values(user_id=user_id, deleted_ms=now_ms()))
             connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))

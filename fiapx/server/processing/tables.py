@@ -84,4 +84,12 @@ deleted_users = Table(
 )
 """Whose access tokens may live on for minutes, and uploads for hours: nothing more is accepted from them."""
 
+user_versions = Table(
+    "user_versions",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+"""Raised by each write; what is kept in a cache is found under it."""
+
 outbox = outbox_table(metadata)

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, update
 
 from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, JOB_QUEUED
 from fiapx.core.jobs import LIVE, JobState
+from fiapx.core.ports import Cache
 from fiapx.server.outbox import Outbox
 from fiapx.server.processing import tables
+from fiapx.server.processing.changes import Changes, status
 from fiapx.server.processing.tables import jobs
 from fiapx.server.sql import now_ms, reader
 
@@ -22,28 +24,45 @@ _TERMINAL_EVENTS = {
     JobState.FAILED: JOB_FAILED,
     JobState.CANCELLED: JOB_CANCELLED,
 }
+_CHANGES: Final = "changes"
 _NO_LEASE = {"lease_token": None, "lease_until_ms": None}
 
 
 class Transitions:
-    """The database and the outbox of processing. `wake` is set after each commit, so that a relay need not poll.
+    """The database and the outbox of processing. After each commit that changes something, the cache is told and `wake`
+    is set; a relay need not poll.
 
     `fingerprint` is that of the engine that makes the results: those of others are not taken for the same.
     """
 
-    def __init__(self, engine: Engine, wake: Event, fingerprint: str) -> None:
+    def __init__(self, engine: Engine, wake: Event, fingerprint: str, cache: Cache) -> None:
         self.engine = engine
         self.fingerprint = fingerprint
         self.reader = reader(engine)
         self.outbox = Outbox(engine, tables.outbox)
         self._wake = wake
+        self._cache = cache
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction."""
+        """One transaction, of which `touched` and `changed` take note."""
+        changes = Changes()
         with self.engine.begin() as connection:
+            connection.info[_CHANGES] = changes
             yield connection
-        self._wake.set()
+            versions = changes.raise_versions(connection)
+        if versions:
+            changes.tell(self._cache, versions)
+            self._wake.set()
+
+    def touched(self, connection: Connection, user_id: str) -> None:
+        """A user's videos or jobs change: lists that were kept are not found any more."""
+        _changes(connection).users.add(user_id)
+
+    def changed(self, connection: Connection, row: Row[Any]) -> None:
+        """A job has come to the version and state of its row."""
+        _changes(connection).statuses[row.id] = status(row.version, JobState(row.state))
+        self.touched(connection, row.user_id)
 
     def end(
         self, connection: Connection, which: ColumnElement[bool], state: JobState, **values: Any
@@ -59,6 +78,7 @@ class Transitions:
             .returning(*jobs.c)
         ).one_or_none()
         if row is not None:
+            self.changed(connection, row)
             self.outbox.add(connection, _TERMINAL_EVENTS[state], row.id, _facts(row))
         return row
 
@@ -68,15 +88,21 @@ class Transitions:
             update(jobs)
             .where(which, jobs.c.state == JobState.RUNNING)
             .values(state=JobState.QUEUED, version=jobs.c.version + 1, **_NO_LEASE, **values)
-            .returning(jobs.c.id, jobs.c.failures)
+            .returning(*jobs.c)
         ).one_or_none()
         if row is not None:
+            self.changed(connection, row)
             self.queued(connection, row.id)
         return row
 
     def queued(self, connection: Connection, job_id: str) -> None:
         """Say that work exists."""
         self.outbox.add(connection, JOB_QUEUED, job_id, {"job_id": job_id})
+
+
+def _changes(connection: Connection) -> Changes:
+    changes: Changes = connection.info[_CHANGES]
+    return changes
 
 
 def _facts(row: Row[Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fiapx.core.errors import AuthRequired, NotFound
 from fiapx.server.identity import CurrentUser, current_user
 from fiapx.server.processing.api.context import Context, Ctx, JobId
 from fiapx.server.processing.views import JobView
+from fiapx.server.processing.watch import Watch
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -32,13 +33,14 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 )
 async def watch_job(request: Request, user: CurrentUser, job_id: JobId, context: Ctx) -> EventSourceResponse:
     """An event `job` with the job at once, at every change of its state or progress, and at its end."""
-    first = await run_sync(context.queries.job, user.user_id, job_id)
-    changes = _changes(context, user.user_id, first, partial(current_user, request))
+    watch = context.queries.watch(user.user_id, job_id)
+    first = await run_sync(watch.look)
+    changes = _changes(context, watch, first, partial(current_user, request))
     return EventSourceResponse(changes, headers=_HEADERS)
 
 
 async def _changes(
-    context: Context, user_id: str, view: JobView, identify: Callable[[], object]
+    context: Context, watch: Watch, view: JobView, identify: Callable[[], object]
 ) -> AsyncIterator[bytes]:
     """Ends with the job, when it is deleted, soon after the session or its token has ended, and when the server shuts
     down. A quiet stream sends comments."""
@@ -47,7 +49,7 @@ async def _changes(
     while not view.state.terminal and not context.draining.is_set():
         await asyncio.sleep(_POLL)
         try:
-            latest = await run_sync(context.queries.job, user_id, view.id)
+            latest = await run_sync(watch.look)
             if time.monotonic() - identified >= _RECHECK:
                 await run_sync(identify)
                 identified = time.monotonic()

@@ -30,8 +30,9 @@ from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.options import ExtractOptions
-from fiapx.core.ports import Identity
+from fiapx.core.ports import Cache, Identity
 from fiapx.media.model import Result
+from fiapx.server.aside import CacheAside
 from fiapx.server.identity import AUDIENCE, ISSUER, Verifier
 from fiapx.server.processing import tables
 from fiapx.server.processing.api.app import create_processing_app
@@ -83,13 +84,15 @@ class Tokens:
 class Processing:
     """Every part of the service, wired as in one process."""
 
-    def __init__(self, root: Path, *, lease: float = 30, max_upload_bytes: int = 4 * KILO * KILO) -> None:
+    def __init__(
+        self, root: Path, *, lease: float = 30, max_upload_bytes: int = 4 * KILO * KILO, cache: Cache | None = None
+    ) -> None:
         self.root = root / "storage"
         self._numbers = itertools.count()
         self.engine = open_database(sqlite_url(root / "processing.db"))
         migrate(self.engine, "processing")
         self.storage = DiskStorage(self.root)
-        self.cache = MemoryCache()
+        self.cache: Cache = cache or MemoryCache()
         self.bus = MemoryBus()
         self.wake = threading.Event()
         self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1", self.cache)
@@ -99,7 +102,7 @@ class Processing:
         self.registry = CollectorRegistry()
         self.metrics = ProcessingMetrics(self.registry, self.reads)
         self.commands = Commands(self.store, self.storage, on_upload=self.metrics.uploaded)
-        self.queries = Queries(self.reads, self.storage, self.cache)
+        self.queries = Queries(self.reads, self.storage, self.cache, aside=CacheAside(self.cache, self.registry))
         self.maintenance = Maintenance(self.store, self.leases, self.storage, sweep_age=0)
         self.relay = Relay(self.store.outbox, self.bus, self.wake, interval=0.1)
         self.tokens = Tokens()

@@ -1,27 +1,18 @@
-"""Commands that run the service: `up`."""
+"""`fiapx up`: the whole service in one process."""
 
 from __future__ import annotations
 
 import os
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fiapx.cli import options as flags
+from fiapx.cli.serving import address, run
 from fiapx.cli.terminal import Terminal
-from fiapx.core.errors import FiapxError
 
 if TYPE_CHECKING:
-    import socket
-
-    from fiapx.bootstrap import EmbeddedServer
     from fiapx.settings import Settings
 
 
@@ -55,56 +46,20 @@ def up(
     from fiapx.server.serving import listen
 
     with listen(settings.host, settings.port) as listener:
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"http://{shown}:{listener.getsockname()[1]}"
+        url = address(settings.host, listener)
         from fiapx.bootstrap import embedded
 
         with embedded(settings, url) as server:
-            _serve(server, listener, settings, lambda: _announce(terminal, url, settings))
+            run(
+                [(server.app, listener)],
+                server.draining,
+                server.worker,
+                settings.grace,
+                lambda: _announce(terminal, url, settings),
+            )
 
 
 def _announce(terminal: Terminal, url: str, settings: Settings) -> None:
     terminal.say(f"fiapx is ready at {url} (API documentation: {url}/docs). Data: {settings.home}")
     terminal.document({"url": url, "data": str(settings.home), "pid": os.getpid()})
     terminal.flush()
-
-
-def _serve(server: EmbeddedServer, listener: socket.socket, settings: Settings, ready: Callable[[], None]) -> None:
-    """Serve until a signal: answer new requests with 503, let jobs end and requests that are under way, and return.
-
-    Both share the time of `grace`.
-    """
-    from fiapx.server.serving import HttpServer
-
-    stop, hurry = Event(), Event()
-    http = HttpServer(server.app, listener, ended=stop)
-    with _signals(server, stop, hurry):
-        http.start()
-        if http.wait_until_ready():
-            ready()
-        stop.wait()
-        server.draining.set()
-        deadline = time.monotonic() + settings.grace
-        server.worker.stop(settings.grace)
-        http.finish(deadline, hurry)
-    if http.error:
-        raise FiapxError("The server stopped unexpectedly.") from http.error
-
-
-@contextmanager
-def _signals(server: EmbeddedServer, stop: Event, hurry: Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back and cuts connections at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            hurry.set()
-            Thread(target=server.worker.stop, args=(0,), daemon=True).start()
-        server.draining.set()
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""Services put together from adapters that are handed in: the same wherever they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from threading import Event
+
+from fastapi import FastAPI
+from limits.storage import Storage as Counters
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from sqlalchemy import Engine, text
+
+from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.core.cores import granted_cores
+from fiapx.core.errors import FFmpegMissing, Unavailable
+from fiapx.core.ports import Bus, Cache, Mailer, Storage
+from fiapx.media.ffmpeg import find_ffmpeg
+from fiapx.media.fingerprint import fingerprint
+from fiapx.media.model import Limits
+from fiapx.notify.notifier import Notifier
+from fiapx.server.auth.keys import SigningKeys
+from fiapx.server.auth.service import AuthPolicy, AuthService
+from fiapx.server.auth.store import AuthStore
+from fiapx.server.identity import Verifier
+from fiapx.server.processing.api.app import create_processing_app
+from fiapx.server.processing.commands import Commands
+from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.maintenance import Maintenance
+from fiapx.server.processing.metrics import ProcessingMetrics
+from fiapx.server.processing.queries import Queries
+from fiapx.server.processing.reads import Reads
+from fiapx.server.processing.store import Store
+from fiapx.server.processing.transitions import Transitions
+from fiapx.server.ratelimit import AuthLimiter
+from fiapx.settings import Settings
+from fiapx.worker.attempt import Workshop
+from fiapx.worker.run import Worker
+
+
+@dataclass(frozen=True)
+class Processing:
+    """The parts of the processing service."""
+
+    store: Store
+    leases: Leases
+    metrics: ProcessingMetrics
+    commands: Commands
+    queries: Queries
+    maintenance: Maintenance
+    storage: Storage
+
+    def app(self, settings: Settings, verifier: Verifier, draining: Event) -> FastAPI:
+        return create_processing_app(
+            self.commands,
+            self.queries,
+            self.storage,
+            verifier,
+            max_upload_bytes=settings.max_upload_bytes,
+            draining=draining,
+        )
+
+
+def make_processing(
+    settings: Settings, engine: Engine, storage: Storage, cache: Cache, registry: CollectorRegistry, wake: Event
+) -> Processing:
+    """Everything behind the routes of processing."""
+    transitions = Transitions(engine, wake, engine_fingerprint(settings), cache)
+    store, reads = Store(transitions), Reads(engine)
+    leases = Leases(transitions, lease=settings.lease)
+    metrics = ProcessingMetrics(registry, reads)
+    maintenance = Maintenance(
+        store,
+        leases,
+        storage,
+        reaper_interval=settings.reaper_interval,
+        sweep_interval=settings.sweep_interval,
+        sweep_age=settings.sweep_age,
+    )
+    commands = Commands(store, storage, on_upload=metrics.uploaded)
+    return Processing(store, leases, metrics, commands, Queries(reads, storage, cache), maintenance, storage)
+
+
+def engine_fingerprint(settings: Settings) -> str:
+    """The engine's, with the FFmpeg that it would take to help; a server without one extracts all the same."""
+    try:
+        return fingerprint(find_ffmpeg(settings.ffmpeg).version)
+    except FFmpegMissing:
+        return fingerprint()
+
+
+def make_auth(
+    settings: Settings,
+    engine: Engine,
+    secret: str,
+    counters: Counters | None = None,
+    on_ended: Callable[[Collection[str]], None] = lambda _session_ids: None,
+) -> AuthService:
+    """The auth service; `on_ended` is told of sessions that end. Raises UsageError for a wrong secret."""
+    store = AuthStore(engine)
+    policy = AuthPolicy(
+        bcrypt_rounds=settings.bcrypt_rounds,
+        access_ttl=settings.access_ttl,
+        refresh_ttl=settings.refresh_ttl,
+    )
+    limiter = AuthLimiter(settings.login_rate, settings.register_rate, counters)
+    return AuthService(store, SigningKeys(store, secret), policy, limiter, on_ended=on_ended)
+
+
+def make_notifier(settings: Settings, engine: Engine, url: str) -> Notifier:
+    """Mails with links to the public address, or else to `url`."""
+    return Notifier(engine, _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from)
+
+
+def make_worker(settings: Settings, leases: Leases, storage: Storage, cache: Cache, bus: Bus) -> Worker:
+    """Its jobs share the cores that this process is granted."""
+    decoders = max(1, granted_cores() // settings.concurrency)
+    limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
+    workshop = Workshop(leases, storage, cache, limits, settings.heartbeat, settings.ffmpeg, decoders)
+    return Worker(workshop, bus, concurrency=settings.concurrency)
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_host is None:
+        return ConsoleMailer()
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+    return SmtpMailer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_user,
+        password,
+        tls=settings.smtp_tls,
+        timeout=settings.smtp_timeout,
+    )
+
+
+def make_registry() -> CollectorRegistry:
+    """With the metrics of this process."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+def answers(engine: Engine) -> Callable[[], None]:
+    """A health check of a database."""
+
+    def check() -> None:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    return check
+
+
+def works(worker: Worker) -> Callable[[], None]:
+    """A health check of a worker's threads."""
+
+    def check() -> None:
+        if not worker.alive():
+            raise Unavailable("The worker does not run.")
+
+    return check

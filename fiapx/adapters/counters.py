@@ -16,16 +16,18 @@ _TIMEOUT: Final = 0.25
 _REST: Final = 3.0
 
 
-def counters(redis_url: str | None, *, prefix: str = "fiapx:limits", timeout: float = _TIMEOUT) -> Storage:
+def counters(redis_url: str | None) -> Storage:
     """A storage for the `limits` package. In Redis, if there is a URL, all processes share their counts."""
-    return SharedCounters(redis_url, prefix, timeout) if redis_url else MemoryStorage()
+    return SharedCounters(redis_url) if redis_url else MemoryStorage()
 
 
 class SharedCounters(Storage):
     """Counts in Redis, and in this process while Redis is away: nobody is refused for an outage, and nobody gets
     without limit what it would have refused. Does what fixed windows need."""
 
-    def __init__(self, redis_url: str, prefix: str, timeout: float = _TIMEOUT, rest: float = _REST) -> None:
+    def __init__(
+        self, redis_url: str, *, prefix: str = "fiapx:limits", timeout: float = _TIMEOUT, rest: float = _REST
+    ) -> None:
         super().__init__(redis_url)
         self._client = connect(redis_url, timeout)
         pool = self._client.connection_pool

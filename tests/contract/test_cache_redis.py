@@ -125,7 +125,7 @@ def test_two_processes_share_what_they_count(redis: PrivateRedis) -> None:
 
 
 def test_limits_hold_in_each_process_while_the_server_is_away(mortal: PrivateRedis) -> None:
-    shared = SharedCounters(mortal.url, "limits", rest=0.2)
+    shared = SharedCounters(mortal.url, rest=0.2)
     limiter = AuthLimiter("4/minute", "3/hour", shared)
     for _ in range(3):
         limiter.registering("192.0.2.1")

@@ -50,6 +50,7 @@ class Queries:
         aside: CacheAside | None = None,
         ttls: ListTtls = _TTLS,
     ) -> None:
+        self.ttls = ttls
         self._lists = Lists(reads, cache, aside or CacheAside(cache), ttls)
         self._reads = reads
         self._storage = storage

@@ -69,6 +69,11 @@ def once(key: str | None, fingerprint: str) -> Once | None:
     return Once(key, fingerprint) if key is not None else None
 
 
+def may_be_kept(response: Response, seconds: float) -> None:
+    """Tell the gateway that the answer stays right until the user's next write; it keeps it for so long at most."""
+    response.headers["Fiapx-Cache"] = str(int(seconds))
+
+
 def created(response: Response, accepted: Accepted, location: str) -> None:
     """The headers of a 201."""
     response.headers["Location"] = location

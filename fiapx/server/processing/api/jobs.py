@@ -14,12 +14,23 @@ from fiapx.core.jobs import JobState
 from fiapx.core.options import ExtractOptions, explain, extract_options
 from fiapx.core.ports import Identity
 from fiapx.server.identity import CurrentUser
-from fiapx.server.processing.api.context import Context, Ctx, CursorParam, IdempotencyKey, JobId, Limit, created, once
+from fiapx.server.processing.api.context import (
+    Context,
+    Ctx,
+    CursorParam,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    created,
+    may_be_kept,
+    once,
+)
 from fiapx.server.processing.api.intake import Declared, body_schema, media_type, read_json, receive, unsupported
 from fiapx.server.processing.api.videos import BINARY, replayed
 from fiapx.server.processing.commands import Accepted, fingerprint
 from fiapx.server.processing.model import Once
 from fiapx.server.processing.views import JobPage, JobView
+from fiapx.server.processing.warming import PAGE
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -110,20 +121,27 @@ def _from_fields(*, fresh: str = "false", **options: str) -> tuple[ExtractOption
 
 @router.get("")
 def list_jobs(
+    response: Response,
     user: CurrentUser,
     context: Ctx,
     state: Annotated[JobState | None, Query()] = None,
     cursor: CursorParam = None,
-    limit: Limit = 50,
+    limit: Limit = PAGE,
 ) -> JobPage:
     """Your jobs, newest first."""
-    return context.queries.jobs(user.user_id, state, cursor, limit)
+    page = context.queries.jobs(user.user_id, state, cursor, limit)
+    if all(job.state is not JobState.RUNNING for job in page.items):  # progress is no write
+        may_be_kept(response, context.queries.ttls.jobs)
+    return page
 
 
 @router.get("/{job_id}")
-def show_job(user: CurrentUser, job_id: JobId, context: Ctx) -> JobView:
+def show_job(response: Response, user: CurrentUser, job_id: JobId, context: Ctx) -> JobView:
     """One job, with its place in the queue or its live progress."""
-    return context.queries.job(user.user_id, job_id)
+    view = context.queries.job(user.user_id, job_id)
+    if view.state.terminal:
+        may_be_kept(response, context.queries.ttls.jobs)
+    return view
 
 
 @router.post("/{job_id}/cancel")

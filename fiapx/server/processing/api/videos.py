@@ -18,12 +18,14 @@ from fiapx.server.processing.api.context import (
     Limit,
     VideoId,
     created,
+    may_be_kept,
     once,
 )
 from fiapx.server.processing.api.intake import Declared, body_schema, media_type, receive, unsupported
 from fiapx.server.processing.commands import Accepted, fingerprint
 from fiapx.server.processing.model import Once
 from fiapx.server.processing.views import VideoPage, VideoView
+from fiapx.server.processing.warming import PAGE
 
 router = APIRouter(prefix="/videos", tags=["videos"])
 
@@ -73,19 +75,22 @@ async def replayed(context: Context, user: Identity, declared: Declared, mark: O
 
 @router.get("")
 def list_videos(
+    response: Response,
     user: CurrentUser,
     context: Ctx,
     size: Annotated[int | None, Query(ge=0, lt=2**63, description="Only those of so many bytes.")] = None,
     cursor: CursorParam = None,
-    limit: Limit = 50,
+    limit: Limit = PAGE,
 ) -> VideoPage:
     """Your videos, newest first."""
+    may_be_kept(response, context.queries.ttls.videos)
     return context.queries.videos(user.user_id, size, cursor, limit)
 
 
 @router.get("/{video_id}")
-def show_video(user: CurrentUser, video_id: VideoId, context: Ctx) -> VideoView:
+def show_video(response: Response, user: CurrentUser, video_id: VideoId, context: Ctx) -> VideoView:
     """One video."""
+    may_be_kept(response, context.queries.ttls.videos)
     return context.queries.video(user.user_id, video_id)
 
 

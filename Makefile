@@ -4,13 +4,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 STREAMS ?= 1000
+N       ?= 1
+PORT    ?= 8000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test exact check format bench clean
+.PHONY: help demo stack test exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
+	@echo "make stack   run every role as a process, on private PostgreSQL, RabbitMQ and Redis (N=2: two of each)"
 	@echo "make test    run all tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
@@ -32,6 +35,9 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 
 demo: $(VENV)/run.stamp
 	@PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
+
+stack: $(VENV)/run.stamp
+	@$(BIN)/python -m scripts.stack --each $(N) --port $(PORT) $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n $(JOBS) $(ARGS)

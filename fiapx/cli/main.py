@@ -13,7 +13,9 @@ import typer
 from typer.exceptions import TyperException
 
 import fiapx
-from fiapx.cli import account, jobs, local, run, transfer
+from fiapx.cli import account, jobs, local, roles, run, transfer
+from fiapx.cli.configuration import config
+from fiapx.cli.db import db
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
 from fiapx.cli.help import PlainGroup
@@ -46,11 +48,12 @@ _PANELS = {
         jobs.delete,
         jobs.videos,
     ),
-    "Server": (run.up,),
+    "Server": (run.up, roles.serve, roles.worker, roles.notify, config),
 }
 for _panel, _functions in _PANELS.items():
     for _function in _functions:
         commands.command(cls=LenientCommand, rich_help_panel=_panel)(_function)
+commands.add_typer(db, rich_help_panel="Server")
 
 
 def _version(wanted: bool) -> None:

@@ -44,7 +44,7 @@ def run(
     with _signals(draining, worker, stop, hurry):
         for server in servers:
             server.start()
-        if all([server.wait_until_ready() for server in servers]):
+        if all(server.wait_until_ready() for server in servers):
             ready()
         stop.wait()
         draining.set()

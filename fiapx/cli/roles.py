@@ -1,0 +1,131 @@
+"""Commands that run one role of a distributed service each: `serve`, `worker`, `notify`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fiapx.cli import options as flags
+from fiapx.cli.serving import address, run
+from fiapx.cli.terminal import Terminal
+from fiapx.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fiapx.bootstrap.roles import Role
+    from fiapx.settings import Settings
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [env: FIAPX_HOST]")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one. [env: FIAPX_PORT]")
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=0, max=65535, help="Port for metrics and health. [env: FIAPX_METRICS_PORT]"),
+]
+
+
+def serve(
+    ctx: typer.Context,
+    roles: Annotated[
+        list[str] | None, typer.Argument(metavar="[gateway] [auth] [processing]", help="All three by default.")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    metrics_port: MetricsPort = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Run HTTP services on PostgreSQL, RabbitMQ and Redis, as FIAPX_* settings name them.
+
+    The gateway reaches services that do not run in its process at FIAPX_AUTH_URLS and FIAPX_PROCESSING_URLS.
+    Workers and notices are processes of their own.
+
+    Example: fiapx serve auth --port 8001
+    """
+    from fiapx.bootstrap.roles import SERVE_ROLES, serving
+
+    chosen = [role for role in SERVE_ROLES if not roles or role in roles]
+    if unknown := set(roles or ()) - set(SERVE_ROLES):
+        raise UsageError(f"no such role: {min(unknown)}", hint=f"Choose among {', '.join(SERVE_ROLES)}.")
+    settings = _start(ctx, as_json, host=host, port=port, metrics_port=metrics_port)
+    _run(ctx, settings, "+".join(chosen), serving(settings, chosen), listens=True)
+
+
+def worker(
+    ctx: typer.Context,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", min=1, max=64, help="Jobs at the same time. [env: FIAPX_CONCURRENCY]"),
+    ] = None,
+    metrics_port: MetricsPort = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Run a worker: it takes jobs from the queue and extracts their frames.
+
+    It stops at Ctrl-C or SIGTERM once running jobs have ended, or gives them back
+    to the queue after FIAPX_GRACE seconds; a second signal stops it now.
+
+    Example: fiapx worker --concurrency 2
+    """
+    settings = _start(ctx, as_json, concurrency=concurrency, metrics_port=metrics_port)
+    from fiapx.bootstrap.roles import working
+
+    _run(ctx, settings, "worker", working(settings))
+
+
+def notify(ctx: typer.Context, metrics_port: MetricsPort = None, as_json: flags.AsJson = False) -> None:
+    """Run the notices: mails about jobs that have ended.
+
+    Example: fiapx notify
+    """
+    settings = _start(ctx, as_json, metrics_port=metrics_port)
+    from fiapx.bootstrap.roles import notifying
+
+    _run(ctx, settings, "notify", notifying(settings))
+
+
+def _start(ctx: typer.Context, as_json: bool, **given: Any) -> Settings:
+    from fiapx.cli.config import load_settings
+    from fiapx.server.logs import configure_logging
+
+    terminal: Terminal = ctx.obj
+    terminal.json = as_json
+    settings = load_settings(**given)
+    configure_logging(settings.log_level, settings.log_format)
+    os.umask(0o077)
+    return settings
+
+
+def _run(
+    ctx: typer.Context,
+    settings: Settings,
+    name: str,
+    role: AbstractContextManager[Role],
+    *,
+    listens: bool = False,
+) -> None:
+    """Serve a role, and its metrics if they have a port, until a signal."""
+    from fiapx.server.serving import listen
+
+    with ExitStack() as stack:
+        door = stack.enter_context(listen(settings.host, settings.port)) if listens else None
+        url = address(settings.host, door) if door else ""
+        ops_door = None
+        if settings.metrics_port is not None:
+            ops_door = stack.enter_context(listen(settings.metrics_host, settings.metrics_port))
+        process = stack.enter_context(role)
+        apps = [(process.app, door)] if process.app is not None and door is not None else []
+        if ops_door is not None:
+            apps.append((process.ops, ops_door))
+        metrics = address(settings.metrics_host, ops_door) if ops_door else None
+        ready = partial(_announce, ctx.obj, name, url, metrics)
+        run(apps, process.draining, process.worker, settings.grace, ready)
+
+
+def _announce(terminal: Terminal, name: str, url: str, metrics: str | None) -> None:
+    terminal.say(f"fiapx {name} is ready{' at ' + url if url else ''}")
+    terminal.document({"role": name, "url": url or None, "metrics": metrics, "pid": os.getpid()})
+    terminal.flush()

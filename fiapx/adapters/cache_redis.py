@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _CONNECTIONS: Final = 32
+_MAX_MISSED: Final = 10_000
 _RAISE: Final = """
 local there = redis.call('GET', KEYS[1])
 local number = ARGV[1]
@@ -70,12 +71,15 @@ class Outage:
         if first:
             log.warning("redis_away", error=str(error))
 
-    def succeeded(self) -> None:
+    def succeeded(self) -> bool:
+        """Whether this was the end of an outage."""
         if self._away_until is None:  # without the lock: nearly always so
-            return
+            return False
         with self._lock:
-            self._away_until = None
-        log.info("redis_back")
+            ended, self._away_until = self._away_until is not None, None
+        if ended:
+            log.info("redis_back")
+        return ended
 
 
 class RedisCache:
@@ -83,6 +87,8 @@ class RedisCache:
 
     A call waits at most `timeout` seconds. After one in vain, Redis is left alone for `rest` seconds. Times to live
     vary by a tenth, so that values stored together do not vanish together; none is longer than it was asked for.
+
+    Numbers that could not be raised are raised as soon as Redis is back, for it may still have the old ones.
     """
 
     def __init__(self, url: str, *, prefix: str = "fiapx:", timeout: float = 0.25, rest: float = 3.0) -> None:
@@ -90,6 +96,8 @@ class RedisCache:
         self._prefix = prefix
         self._outage = Outage(rest)
         self._raise = self._redis.register_script(_RAISE)
+        self._missed: dict[str, tuple[int, float]] = {}
+        self._lock = Lock()
 
     def get(self, key: str) -> bytes | None:
         return cast("bytes | None", self._try(lambda: self._redis.get(self._prefix + key), None))
@@ -107,7 +115,10 @@ class RedisCache:
         )
 
     def raise_to(self, key: str, number: int, ttl: float) -> None:
-        self._try(lambda: self._raise(keys=[self._prefix + key], args=[number, _milliseconds(ttl)]), None)
+        if not self._try(lambda: self._raised(key, number, ttl), False):
+            with self._lock:
+                if key in self._missed or len(self._missed) < _MAX_MISSED:
+                    self._missed[key] = max(number, self._missed.get(key, (number, ttl))[0]), ttl
 
     def delete(self, key: str) -> None:
         self._try(lambda: _done(self._redis.delete(self._prefix + key)), None)
@@ -119,7 +130,7 @@ class RedisCache:
         except (RedisError, OSError) as error:
             self._outage.failed(error)
             raise Unavailable("Redis does not answer.") from None
-        self._outage.succeeded()
+        self._answered()
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,8 +145,19 @@ class RedisCache:
         except (RedisError, OSError) as error:
             self._outage.failed(error)
             return otherwise
-        self._outage.succeeded()
+        self._answered()
         return answer
+
+    def _answered(self) -> None:
+        if self._outage.succeeded():
+            with self._lock:
+                missed, self._missed = self._missed, {}
+            for key, (number, ttl) in missed.items():
+                self.raise_to(key, number, ttl)
+
+    def _raised(self, key: str, number: int, ttl: float) -> bool:
+        self._raise(keys=[self._prefix + key], args=[number, _milliseconds(ttl)])
+        return True
 
 
 def _done(_answer: Any) -> None:

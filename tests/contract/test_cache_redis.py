@@ -106,6 +106,18 @@ def test_a_paused_server_costs_one_wait_and_then_none(redis: PrivateRedis) -> No
     cache.close()
 
 
+def test_numbers_are_raised_once_their_server_is_back(redis: PrivateRedis) -> None:
+    cache = RedisCache(redis.url, timeout=0.2, rest=60)
+    cache.raise_to("version", 3, 60)
+    redis.pause()
+    for number in (4, 6, 5):
+        cache.raise_to("version", number, 60)
+    redis.resume()
+    cache.check()
+    assert cache.get("version") == b"6"
+    cache.close()
+
+
 def test_two_processes_share_what_they_count(redis: PrivateRedis) -> None:
     storages = [counters(redis.url), counters(redis.url)]
     here, there = (AuthLimiter("4/minute", "3/hour", storage) for storage in storages)

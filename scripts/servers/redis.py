@@ -36,10 +36,6 @@ class PrivateRedis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._port}/0"
 
-    @property
-    def port(self) -> int:
-        return self._port
-
     def start(self) -> None:
         """Return once it answers."""
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder)]

@@ -57,11 +57,6 @@ def status(version: int, state: JobState) -> int:
     return version * 10 + _STATES.index(state)
 
 
-def state_of(number: int) -> JobState:
-    """The state in a status."""
-    return _STATES[number % 10]
-
-
 def known_number(cache: Cache, key: str) -> int | None:
     """A number that was kept with `raise_to`, if it is there."""
     value = cache.get(key)

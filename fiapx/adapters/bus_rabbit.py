@@ -1,0 +1,58 @@
+"""The bus of a service in several processes: RabbitMQ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from threading import Condition, Lock
+
+from fiapx.adapters.rabbit_consumer import Consumer
+from fiapx.adapters.rabbit_publisher import TROUBLES, Publisher, connect
+from fiapx.adapters.rabbit_topology import LADDER
+from fiapx.core.errors import Unavailable
+from fiapx.core.events import Event
+
+
+class RabbitBus:
+    """A handler that raises gets its event again after each of the ladder's delays; then it is a dead letter.
+
+    `wait_for_work` sleeps: workers find jobs in the database, within their `poll`.
+    """
+
+    def __init__(self, url: str, *, ladder: Mapping[str, float] = LADDER, deadline: float = 10.0) -> None:
+        self._url, self._ladder = url, ladder
+        self._publisher = Publisher(url, ladder, deadline)
+        self._lock = Lock()
+        self._consumers: list[Consumer] = []
+        self._ending = Condition()
+        self._closed = False
+
+    def publish(self, event: Event) -> None:
+        if self._closed:
+            raise Unavailable("The bus is closed.")
+        self._publisher.publish(event)
+
+    def subscribe(self, subscriber: str, types: Collection[str], handler: Callable[[Event], None]) -> None:
+        with self._lock:
+            self._consumers.append(Consumer(self._url, f"fiapx.{subscriber}", types, handler, self._ladder))
+
+    def wait_for_work(self, timeout: float) -> bool:
+        with self._ending:
+            self._ending.wait_for(lambda: self._closed, timeout)
+        return False
+
+    def check(self) -> None:
+        if self._closed:
+            raise Unavailable("The bus is closed.")
+        try:
+            connect(self._url, 1.5).close()
+        except TROUBLES as error:
+            raise Unavailable("The message broker does not answer.") from error
+
+    def close(self) -> None:
+        with self._ending:
+            self._closed = True
+            self._ending.notify_all()
+        with self._lock:
+            for consumer in self._consumers:
+                consumer.close()
+        self._publisher.close()

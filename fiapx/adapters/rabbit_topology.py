@@ -1,0 +1,50 @@
+"""The exchanges and queues. Whoever connects declares them; a name changes with its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from pika.adapters.blocking_connection import BlockingChannel
+
+from fiapx.core.events import JOB_QUEUED
+
+EVENTS: Final = "fiapx.events"
+JOBS: Final = "fiapx.jobs"
+DEAD: Final = "fiapx.dead"
+LADDER: Final[Mapping[str, float]] = {"10s": 10.0, "60s": 60.0, "10m": 600.0}
+"""Seconds until a failed delivery comes again, by the name of the rung."""
+
+
+def retry(rung: str) -> str:
+    """The name of a rung's exchange and queue."""
+    return f"fiapx.retry.{rung}"
+
+
+def declare(channel: BlockingChannel, ladder: Mapping[str, float]) -> None:
+    """What all share. A rung keeps the routing key, the name of the queue to which the message returns."""
+    channel.exchange_declare(EVENTS, "topic", durable=True)
+    channel.exchange_declare(DEAD, "fanout", durable=True)
+    channel.queue_declare(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+    channel.queue_bind(DEAD, DEAD)
+    for rung, seconds in ladder.items():
+        name = retry(rung)
+        channel.exchange_declare(name, "fanout", durable=True)
+        arguments = {"x-message-ttl": int(seconds * 1000), "x-dead-letter-exchange": ""}
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.queue_bind(name, name)
+    declare_queue(channel, JOBS, {JOB_QUEUED})
+
+
+def declare_queue(channel: BlockingChannel, name: str, types: Collection[str]) -> None:
+    """A queue that loses nothing: replicated, and what it gives up on goes to the dead letters."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 20,
+        "x-dead-letter-exchange": DEAD,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    channel.queue_declare(name, durable=True, arguments=arguments)
+    for type_ in types:
+        channel.queue_bind(name, EVENTS, type_)

@@ -1,0 +1,93 @@
+"""A RabbitMQ of our own, on free ports, with its own node name and port mapper."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from scripts.servers.process import PrivateProcess, free_port, program, unprivileged
+
+
+class PrivateRabbit:
+    """Everything it writes is in `folder`. Raises ServerMissing or ServerFailed."""
+
+    def __init__(self, folder: Path) -> None:
+        bin_ = program("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server").parent
+        self._server, self._ctl = bin_ / "rabbitmq-server", bin_ / "rabbitmqctl"
+        self._folder = folder
+        self._owner = unprivileged("rabbitmq")
+        self._port, self._epmd_port = free_port(), free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plugins").write_text("[].\n")
+        if self._owner:
+            os.chown(folder, *self._owner)
+        self._env = self._environment()
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self._port}/%2F"
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        self._process = PrivateProcess([str(self._server)], self._folder, env=self._env, owner=self._owner)
+        self._process.wait_until(self._answers)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def pause(self) -> None:
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.signal(signal.SIGCONT)
+
+    def ctl(self, *arguments: str) -> str:
+        """What `rabbitmqctl` says."""
+        user, group = self._owner or (None, None)
+        command = [str(self._ctl), *arguments]
+        return subprocess.run(
+            command, env=self._env, cwd=self._folder, user=user, group=group, check=True, capture_output=True, text=True
+        ).stdout
+
+    def close(self) -> None:
+        """Stop it, and the port mapper that it started."""
+        self.stop()
+        mapper = shutil.which("epmd")
+        if mapper:
+            subprocess.run([mapper, "-kill"], env=self._env, capture_output=True, check=False)
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self._port), 1) as probe:
+            probe.sendall(b"AMQP\x00\x00\x09\x01")
+            return bool(probe.recv(1))
+
+    def _environment(self) -> dict[str, str]:
+        folder = str(self._folder)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"fiapx{self._port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
+            "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+        }

@@ -40,7 +40,7 @@ stack: $(VENV)/run.stamp
 	@$(BIN)/python -m scripts.stack --each $(N) --port $(PORT) $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

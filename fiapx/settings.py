@@ -125,7 +125,10 @@ class Settings(BaseSettings):
     upload_bandwidth: int = Field(0, ge=0)
     """Bytes a second of one user; 0 for no bound."""
     cache_ttl_sessions: float = Field(60, gt=0)
-    cache_ttl_jobs: float = Field(10, gt=0)
+    cache_ttl_jobs: float = Field(5, ge=0)
+    cache_ttl_videos: float = Field(30, ge=0)
+    warm_users: Words = ()
+    """Whose lists are in the cache before the first request."""
     cache_ttl_stale: float = Field(300, gt=0)
 
     secret_key: SecretStr | None = None

@@ -85,7 +85,8 @@ class RoleProcess:
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 raise ServerFailed(f"{self.name} is not ready")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
+        """Such as SIGSTOP, which makes it hang."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 

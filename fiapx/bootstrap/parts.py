@@ -19,6 +19,7 @@ from fiapx.media.ffmpeg import find_ffmpeg
 from fiapx.media.fingerprint import fingerprint
 from fiapx.media.model import Limits
 from fiapx.notify.notifier import Notifier
+from fiapx.server.aside import CacheAside
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
@@ -26,6 +27,7 @@ from fiapx.server.identity import Verifier
 from fiapx.server.processing.api.app import create_processing_app
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.lists import ListTtls
 from fiapx.server.processing.maintenance import Maintenance
 from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.queries import Queries
@@ -78,7 +80,9 @@ def make_processing(
         sweep_age=settings.sweep_age,
     )
     commands = Commands(store, storage, on_upload=metrics.uploaded)
-    return Processing(store, leases, metrics, commands, Queries(reads, storage, cache), maintenance, storage)
+    ttls = ListTtls(settings.cache_ttl_videos, settings.cache_ttl_jobs)
+    queries = Queries(reads, storage, cache, aside=CacheAside(cache, registry), ttls=ttls)
+    return Processing(store, leases, metrics, commands, queries, maintenance, storage)
 
 
 def engine_fingerprint(settings: Settings) -> str:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from fiapx.bootstrap.parts import (
+    Processing,
     answers,
     engine_fingerprint,
     make_auth,
@@ -45,6 +46,7 @@ from fiapx.server.processing.api import events, jobs, results, videos
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.processing.transitions import Transitions
+from fiapx.server.processing.warming import warm
 from fiapx.server.proxy import Proxy
 from fiapx.server.proxy.upstream import Upstream
 from fiapx.server.relay import Relay
@@ -202,6 +204,7 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     engine, wake = servers.database("processing"), Event()
     processing = make_processing(settings, engine, servers.storage, servers.cache, process.registry, wake)
     _subscribe(servers.bus, processing)
+    warm(processing.queries, settings.warm_users)
     process.checks |= {
         "postgresql": answers(engine),
         "rabbitmq": servers.bus.check,
@@ -212,7 +215,7 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     return processing.app(settings, verifier, process.draining)
 
 
-def _subscribe(bus: Bus, processing: Any) -> None:
+def _subscribe(bus: Bus, processing: Processing) -> None:
     bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
     bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from fiapx.adapters.auth_http import AuthClient
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.cache_redis import RedisCache
-from fiapx.adapters.counters import counters
+from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.adapters.storage_s3 import S3Storage
@@ -81,7 +81,9 @@ class Servers:
     @cached_property
     def counters(self) -> Counters:
         """For rate limits, shared by all processes."""
-        return counters(_given(self._settings.redis_url, "redis_url"))
+        shared = SharedCounters(_given(self._settings.redis_url, "redis_url"))
+        self._stack.callback(shared.close)
+        return shared
 
     @cached_property
     def bus(self) -> RabbitBus:

@@ -1,0 +1,68 @@
+"""One stack of processes, two of each role, for all tests here; what a test breaks, it mends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.servers.process import ServerMissing
+from scripts.stack import Stack, running
+from tests.media.clips import X264, Clip
+from tests.stack.kit import Logs, User, wait_until_ready
+
+SETTINGS = {
+    "FIAPX_BCRYPT_ROUNDS": "4",
+    "FIAPX_LEASE": "6",
+    "FIAPX_HEARTBEAT": "2",
+    "FIAPX_REAPER_INTERVAL": "1",
+    "FIAPX_UPSTREAM_TIMEOUT": "3",
+    "FIAPX_GRACE": "5",
+    "FIAPX_USER_RATE": "100000/minute",
+    "FIAPX_ADDRESS_RATE": "100000/minute",
+    "FIAPX_REGISTER_RATE": "1000/minute",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("stack"))  # one stack is enough for two processors
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def logs() -> Logs:
+    return Logs()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs) -> Iterator[Stack]:
+    try:
+        with running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS) as stack:
+            yield stack
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def stack(whole: Stack) -> Stack:
+    """All is well before each test."""
+    wait_until_ready(whole)
+    return whole
+
+
+@pytest.fixture
+def ana(stack: Stack) -> Iterator[User]:
+    with User.registered(stack.url) as user:
+        yield user
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds."""
+    return Clip("clip.mp4", (*X264, "-g", "25")).make(tmp_path_factory.mktemp("clips"))

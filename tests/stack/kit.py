@@ -1,0 +1,107 @@
+"""A stack as its users see it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from scripts.stack import RoleProcess, Stack
+from tests.processing_kit import eventually
+
+PASSWORD = "plum-orbit-tractor-91"
+API = "/api/v1"
+
+
+class Logs:
+    """What the roles say, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def add(self, name: str, line: str) -> None:
+        self.lines.append((name, line))
+
+    def events(self, role: str, event: str) -> list[dict[str, Any]]:
+        """The events of this name that instances of a role have told."""
+        found = []
+        for name, line in list(self.lines):
+            if name.startswith(role) and line.startswith("{"):
+                told = json.loads(line)
+                if told.get("event") == event:
+                    found.append(told)
+        return found
+
+
+class User:
+    """Somebody who is logged in, at one gateway."""
+
+    def __init__(self, url: str, email: str, tokens: dict[str, Any]) -> None:
+        self.email, self.tokens = email, tokens
+        self.client = httpx.Client(
+            base_url=url + API, headers={"Authorization": f"Bearer {tokens['access_token']}"}, timeout=60
+        )
+
+    @classmethod
+    def registered(cls, url: str) -> Self:
+        email = f"{uuid.uuid4().hex[:12]}@example.com"
+        httpx.post(f"{url}{API}/auth/register", json={"email": email, "password": PASSWORD}).raise_for_status()
+        return cls.logged_in(url, email)
+
+    @classmethod
+    def logged_in(cls, url: str, email: str) -> Self:
+        form = {"username": email, "password": PASSWORD}
+        return cls(url, email, httpx.post(f"{url}{API}/auth/token", data=form).raise_for_status().json())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def at(self, url: str) -> User:
+        """The same session, at another gateway."""
+        return User(url, self.email, self.tokens)
+
+    def upload(self, path: Path, **options: str) -> dict[str, Any]:
+        """The job of an upload."""
+        with path.open("rb") as file:
+            answer = self.client.post("/jobs", files={"file": (path.name, file)}, data={"fps": "2", **options})
+        job: dict[str, Any] = answer.raise_for_status().json()
+        return job
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.client.get(f"/jobs/{job_id}").raise_for_status().json()
+        return job
+
+    def completed(self, job_id: str, patience: float = 60) -> dict[str, Any]:
+        """The job once it has ended well."""
+        eventually(lambda: self.job(job_id)["state"] in ("completed", "failed", "cancelled"), patience)
+        job = self.job(job_id)
+        assert job["state"] == "completed", job
+        return job
+
+
+def health(gateway: RoleProcess) -> dict[str, str]:
+    """The status of each thing, as a gateway tells it."""
+    checks = httpx.get(f"{gateway.url}{API}/health/all", timeout=10).json()["checks"]
+    return {name: check["status"] for name, check in checks.items()}
+
+
+def sick(gateway: RoleProcess) -> set[str]:
+    """What a gateway says does not work."""
+    return {name for name, status in health(gateway).items() if status not in ("ok", "unknown")}
+
+
+def _well(gateway: RoleProcess) -> bool:
+    return not sick(gateway)
+
+
+def wait_until_ready(stack: Stack) -> None:
+    """Until every gateway finds everything well."""
+    for gateway in stack.of("gateway"):
+        eventually(partial(_well, gateway), 60)

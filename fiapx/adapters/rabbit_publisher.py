@@ -29,7 +29,7 @@ def connect(url: str, patience: float) -> pika.BlockingConnection:
 def cut(connection: pika.BlockingConnection) -> None:
     """End a connection from another thread: a stopped broker keeps pika's own timeouts from working."""
     with suppress(AttributeError, OSError):
-        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  pika has no public way
 
 
 TROUBLES: Final = (AMQPError, OSError)

@@ -85,13 +85,13 @@ class Consumer:
     def _handled(self, connection: pika.BlockingConnection, body: bytes) -> Exception | None:
         try:
             event = Event.model_validate_json(body)
-        except ValidationError as error:
-            return error
+        except ValidationError as invalid:
+            return invalid
         future = self._hands.submit(self._handler, event)
         while not future.done():
             connection.process_data_events(0.02)
-        error = future.exception()
-        return error if error is None or isinstance(error, Exception) else RuntimeError(repr(error))
+        failure = future.exception()
+        return RuntimeError(repr(failure)) if failure and not isinstance(failure, Exception) else failure
 
     def _forward(
         self, channel: BlockingChannel, properties: pika.BasicProperties, body: bytes, error: Exception

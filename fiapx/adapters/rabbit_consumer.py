@@ -91,7 +91,7 @@ class Consumer:
         while not future.done():
             connection.process_data_events(0.02)
         failure = future.exception()
-        return RuntimeError(repr(failure)) if failure and not isinstance(failure, Exception) else failure
+        return failure if failure is None or isinstance(failure, Exception) else RuntimeError(repr(failure))
 
     def _forward(
         self, channel: BlockingChannel, properties: pika.BasicProperties, body: bytes, error: Exception

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError
@@ -15,6 +17,10 @@ import fiapx.migrations
 from fiapx.core.errors import UsageError
 
 Service = Literal["auth", "processing", "notify"]
+SERVICES: Final[tuple[Service, ...]] = ("auth", "processing", "notify")
+
+_CONNECT: Final = 3
+"""Seconds; a server that does not answer is noticed within three times as many."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -22,19 +28,42 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, pool_size: int = 5, statement_timeout: float = 15) -> Engine:
     """An engine whose transactions are safe by default.
 
     SQLite runs in WAL with synchronous=FULL (a commit survives power loss), and every transaction that may write
     takes the write lock at its start: a deferred one fails when it tries to upgrade after somebody else's commit.
+    On PostgreSQL at most `pool_size` connections are open, each statement ends after `statement_timeout` seconds, and
+    a connection that was lost meanwhile is replaced before it is used.
     Errors keep the values of a statement to themselves: logs hold no addresses and no hashes.
     """
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return _open_server(url, pool_size, statement_timeout)
     engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _open_server(url: str, pool_size: int, statement_timeout: float) -> Engine:
+    milliseconds = int(statement_timeout * 1000)
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg2"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_CONNECT,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "application_name": "fiapx",
+            "connect_timeout": _CONNECT,
+            "keepalives_idle": 10,
+            "keepalives_interval": _CONNECT,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 3000 * _CONNECT,
+            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
+        },
+    )
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -53,11 +82,7 @@ def migrate(engine: Engine, service: Service) -> None:
 
     Raises UsageError for a database that is newer than this program, or that cannot be used.
     """
-    folder = Path(fiapx.migrations.__file__).parent
-    config = Config()
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("version_locations", str(folder / service))
-    config.set_main_option("path_separator", "os")
+    config = _config(service)
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -70,3 +95,31 @@ def migrate(engine: Engine, service: Service) -> None:
         raise UsageError(
             f"cannot use the {service} database: {error.orig}", hint="Make room, or restore a backup."
         ) from error
+
+
+def revision(engine: Engine) -> str | None:
+    """The version of a database's schema; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def pending(engine: Engine, service: Service) -> str | None:
+    """What is wrong with the version of a service's schema, as in "the auth database …"; None if it is ours."""
+    scripts = ScriptDirectory.from_config(_config(service))
+    wanted, found = scripts.get_current_head(), revision(engine)
+    if found == wanted:
+        return None
+    if found is None:
+        return "is empty"
+    if found not in {script.revision for script in scripts.walk_revisions()}:
+        return "was made by another version of fiapx"
+    return f"has schema {found}, and this program needs {wanted}"
+
+
+def _config(service: Service) -> Config:
+    folder = Path(fiapx.migrations.__file__).parent
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("version_locations", str(folder / service))
+    config.set_main_option("path_separator", "os")
+    return config

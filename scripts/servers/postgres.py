@@ -1,0 +1,109 @@
+"""A private PostgreSQL with the configuration and the logins of the Compose file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final, Self
+
+import psycopg2
+
+from scripts.servers.process import PrivateProcess, free_port, program, unprivileged
+
+SERVICES: Final = ("auth", "processing", "notify")
+
+_ADMIN: Final = "postgres"
+_SHIPPED: Final = Path(__file__).parents[2] / "compose" / "postgres"
+_PROGRAMS: Final = tuple(f"/usr/lib/postgresql/{version}/bin/postgres" for version in (15, 16, 17, 18))
+
+
+class PrivatePostgres:
+    """Everything is in `folder`. A database made in this folder before is used again. What is committed survives the
+    process, but with `fsync` off no power cut. Raises ServerMissing or ServerFailed."""
+
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+        self._programs = program("postgresql", *_PROGRAMS).parent
+        self._folder, self._data = folder, folder / "data"
+        self._owner = unprivileged(_ADMIN)
+        self.port = free_port()
+        self._process: PrivateProcess | None = None
+        self._options = {"port": str(self.port), "listen_addresses": "127.0.0.1", "fsync": "on" if fsync else "off"}
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._owner:
+            _let_in(folder)
+            os.chown(folder, *self._owner)
+        fresh = not self._data.exists()
+        if fresh:
+            self._initialise()
+        self.start()
+        if fresh:
+            self._provision()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def url(self, service: str) -> str:
+        """With the login of a service, or of ``postgres``, who may do everything, to its database."""
+        return f"postgresql://{service}:{service}@127.0.0.1:{self.port}/{service}"
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
+        sockets = ["-c", f"unix_socket_directories={self._folder}", "-c", f"config_file={_SHIPPED}/postgresql.conf"]
+        command = [str(self._programs / "postgres"), "-D", str(self._data), *sockets, *options]
+        self._process = PrivateProcess(command, self._folder, owner=self._owner, ending=signal.SIGINT)
+        self._process.wait_until(self._answers)
+
+    def stop(self) -> None:
+        """End all sessions and shut down."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self._process is not None
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        psycopg2.connect(self.url(_ADMIN), connect_timeout=2).close()
+        return True
+
+    def _initialise(self) -> None:
+        password = self._folder / "password"
+        password.write_text(_ADMIN)
+        password.chmod(0o644)
+        arguments = ["-D", self._data, "-U", _ADMIN, f"--pwfile={password}", "--auth=scram-sha-256", "-E", "UTF8"]
+        self._run("initdb", *map(str, arguments), "--locale=C.UTF-8", "--no-sync")
+
+    def _provision(self) -> None:
+        passwords = [word for name in SERVICES for word in ("-v", f"{name}_password={name}")]
+        self._run("psql", "-X", "-q", *passwords, "-f", str(_SHIPPED / "init.sql"), self.url(_ADMIN))
+
+    def _run(self, name: str, *arguments: str) -> None:
+        user, group = self._owner or (None, None)
+        subprocess.run(
+            [str(self._programs / name), *arguments],
+            cwd=self._folder,
+            capture_output=True,
+            check=True,
+            user=user,
+            group=group,
+            extra_groups=[] if self._owner else None,
+        )
+
+
+def _let_in(folder: Path) -> None:
+    """Let the server's user pass through the folders above, such as those that pytest makes for one user alone."""
+    for parent in folder.parents:
+        if parent.owner() == "root" and not parent.stat().st_mode & 0o001 and parent != Path("/root"):
+            parent.chmod(parent.stat().st_mode | 0o011)

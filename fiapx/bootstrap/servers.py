@@ -22,7 +22,7 @@ from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
 from fiapx.adapters.storage_disk import DiskStorage
-from fiapx.adapters.storage_s3 import S3Storage
+
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Storage
 from fiapx.settings import Settings
@@ -115,6 +115,8 @@ class Servers:
         return engine
 
     def _bucket(self, url: str) -> Storage:
+        from fiapx.adapters.storage_s3 import S3Storage
+
         settings, parts = self._settings, urlsplit(url)
         scratch = settings.home / "scratch"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -85,3 +85,4 @@ def _tame(level: str) -> None:
     access.setLevel("CRITICAL")
     for name in ("alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel("INFO" if level == "DEBUG" else "WARNING")
+    logging.getLogger("pika").setLevel("INFO" if level == "DEBUG" else "CRITICAL")  # we tell of outages ourselves, once

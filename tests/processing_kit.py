@@ -22,7 +22,7 @@ import jwt
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fiapx.adapters.bus_memory import MemoryBus
@@ -85,11 +85,17 @@ class Processing:
     """Every part of the service, wired as in one process."""
 
     def __init__(
-        self, root: Path, *, lease: float = 30, max_upload_bytes: int = 4 * KILO * KILO, cache: Cache | None = None
+        self,
+        root: Path,
+        *,
+        lease: float = 30,
+        max_upload_bytes: int = 4 * KILO * KILO,
+        cache: Cache | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.root = root / "storage"
         self._numbers = itertools.count()
-        self.engine = open_database(sqlite_url(root / "processing.db"))
+        self.engine = engine or open_database(sqlite_url(root / "processing.db"))
         migrate(self.engine, "processing")
         self.storage = DiskStorage(self.root)
         self.cache: Cache = cache or MemoryCache()

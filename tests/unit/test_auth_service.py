@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import bcrypt
 import pytest
@@ -15,7 +13,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select, text, update
 
-from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.core.errors import (
     EmailTaken,
     InvalidCredentials,
@@ -33,6 +30,9 @@ from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
 from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sql import now_ms
+from tests.postgres import Databases, databases, postgres_server
+
+__all__ = ["databases", "postgres_server"]
 
 PASSWORD = "correct horse battery"
 EMAIL = "ana@example.com"
@@ -40,11 +40,8 @@ HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(sqlite_url(tmp_path / "auth.db"))
-    migrate(engine, "auth")
-    yield engine
-    engine.dispose()
+def engine(databases: Databases) -> Engine:
+    return databases("auth")
 
 
 def build(

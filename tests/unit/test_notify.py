@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +12,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select, update
 
-from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.core.errors import MailRejected, Unavailable
 from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
 from fiapx.notify import tables
 from fiapx.notify.notifier import BACKOFF, Notifier
 from fiapx.notify.store import NotifyStore
+from tests.postgres import Databases, databases, postgres_server
+
+__all__ = ["databases", "postgres_server"]
 
 JOB = {
     "job_id": "7b0e", "user_id": "u1", "email": "ana@example.com", "video_name": "clip.mp4", "state": "completed",
@@ -43,11 +44,8 @@ class Postbox:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(sqlite_url(tmp_path / "notify.db"))
-    migrate(engine, "notify")
-    yield engine
-    engine.dispose()
+def engine(databases: Databases) -> Engine:
+    return databases("notify")
 
 
 @pytest.fixture

@@ -26,14 +26,17 @@ from fiapx.core.jobs import JobState
 from fiapx.media.model import MediaWarning, Result
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Claim
+from tests.postgres import Databases, databases, postgres_server
 from tests.processing_kit import ANA, BOB, Archive, Processing, processing
+
+__all__ = ["databases", "postgres_server"]
 
 RESULT = Archive.of(1).result
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Processing]:
-    with processing(tmp_path) as service:
+def service(tmp_path: Path, databases: Databases) -> Iterator[Processing]:
+    with processing(tmp_path, engine=databases("processing")) as service:
         yield service
 
 

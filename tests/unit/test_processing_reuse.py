@@ -19,14 +19,17 @@ from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity
 from fiapx.media.model import MediaWarning, Result
 from fiapx.server.processing import tables
+from tests.postgres import Databases, databases, postgres_server
 from tests.processing_kit import ANA, BOB, Processing, processing
+
+__all__ = ["databases", "postgres_server"]
 
 SAME = b"the same bytes"
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Processing]:
-    with processing(tmp_path) as service:
+def service(tmp_path: Path, databases: Databases) -> Iterator[Processing]:
+    with processing(tmp_path, engine=databases("processing")) as service:
         yield service
 
 

@@ -14,12 +14,15 @@ from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Once
+from tests.postgres import Databases, databases, postgres_server
 from tests.processing_kit import ANA, BOB, Processing, eventually, processing
+
+__all__ = ["databases", "postgres_server"]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Processing]:
-    with processing(tmp_path) as service:
+def service(tmp_path: Path, databases: Databases) -> Iterator[Processing]:
+    with processing(tmp_path, engine=databases("processing")) as service:
         yield service
 
 

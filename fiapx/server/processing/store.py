@@ -113,12 +113,10 @@ class Store:
                 raise JobFinished if connection.scalar(select(jobs.c.id).where(mine)) else NotFound
 
     def delete_job(self, user_id: str, job_id: str) -> str | None:
-        """Forget an ended job; return the key of its result if that is free now. Raises NotFound, JobNotFinished.
-
-        Two owners of one result that go at the same moment may each see the other: the sweeper takes what they leave.
-        """
+        """Forget an ended job; return the key of its result if that is free now. Raises NotFound, JobNotFinished."""
         mine = and_(jobs.c.id == job_id, jobs.c.user_id == user_id)
         with self._transitions.begin() as connection:
+            _lock_owners(connection, connection.scalar(select(jobs.c.result_key).where(mine)))
             row = connection.execute(
                 delete(jobs).where(mine, jobs.c.state.not_in(LIVE)).returning(jobs.c.result_key)
             ).one_or_none()
@@ -179,6 +177,13 @@ class Store:
 def _results(connection: Connection, keys: Collection[str]) -> set[str]:
     """Those of the keys that are some job's result."""
     return set(connection.scalars(select(jobs.c.result_key).where(jobs.c.result_key.in_(keys))))
+
+
+def _lock_owners(connection: Connection, key: str | None) -> None:
+    """Of several owners of a result that go at the same moment, the last one has to see that it is the last."""
+    if key is not None:
+        owners = select(jobs.c.id).where(jobs.c.result_key == key).order_by(jobs.c.id)
+        connection.execute(owners.with_for_update()).all()
 
 
 def _deleted(connection: Connection, user_id: str) -> bool:

@@ -1,0 +1,56 @@
+"""A PostgreSQL that the tests of one process share, and databases of either kind for tests of stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+
+from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
+from scripts.servers.postgres import PrivatePostgres
+from scripts.servers.process import ServerMissing
+
+Databases = Callable[[Service], Engine]
+"""Opens the empty database of a service, at its newest version."""
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
+    try:
+        server = PrivatePostgres(tmp_path_factory.mktemp("postgres"))
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databases]:
+    """On a file of the test's own, and on the shared server, where each test begins with empty tables."""
+    with ExitStack() as stack:
+
+        def open_(service: Service) -> Engine:
+            if request.param == "sqlite":
+                engine = open_database(sqlite_url(tmp_path / f"{service}.db"))
+            else:
+                server: PrivatePostgres = request.getfixturevalue("postgres_server")
+                engine = open_database(server.url(service), pool_size=20)
+            stack.callback(engine.dispose)
+            migrate(engine, service)
+            if request.param == "postgresql":
+                _empty(engine)
+            return engine
+
+        yield open_
+
+
+def _empty(engine: Engine) -> None:
+    tables = [name for name in inspect(engine).get_table_names() if name != "alembic_version"]
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))

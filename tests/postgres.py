@@ -44,13 +44,14 @@ def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databa
             stack.callback(engine.dispose)
             migrate(engine, service)
             if request.param == "postgresql":
-                _empty(engine)
+                empty(engine)
             return engine
 
         yield open_
 
 
-def _empty(engine: Engine) -> None:
+def empty(engine: Engine) -> None:
+    """Forget all rows of a service's database."""
     tables = [name for name in inspect(engine).get_table_names() if name != "alembic_version"]
     with engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))

@@ -22,7 +22,6 @@ from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
 from fiapx.adapters.storage_disk import DiskStorage
-
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Storage
 from fiapx.settings import Settings

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import (
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     insert,
     select,
     update,
@@ -31,6 +34,9 @@ from fiapx.core.ports import Bus
 from fiapx.server.sql import now_ms, reader
 
 log = structlog.get_logger(__name__)
+
+_LOCK: Final = 7240552
+"""Names the relay's lock among the advisory ones of a database."""
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -72,7 +78,21 @@ class Outbox:
 
     def relay(self, bus: Bus, limit: int = 100) -> int:
         """Publish up to `limit` waiting events in order; return how many. At least once: a crash between
-        publishing and marking repeats the event, so subscribers recognise its id."""
+        publishing and marking repeats the event, so subscribers recognise its id.
+
+        Of several relays one works at a time: that keeps the order, and publishes nothing twice for nothing."""
+        with self._alone() as alone:
+            return self._publish(bus, limit) if alone else 0
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        if self._engine.dialect.name != "postgresql":  # SQLite serves one process
+            yield True
+            return
+        with self._engine.connect() as connection:  # the lock goes with its transaction, and with its process
+            yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_LOCK))))
+
+    def _publish(self, bus: Bus, limit: int) -> int:
         table = self._table
         with self._read.connect() as connection:
             waiting = connection.execute(

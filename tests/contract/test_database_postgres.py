@@ -1,0 +1,205 @@
+"""What only a real PostgreSQL can show: rights, pools, lost sessions, plans."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from fiapx.adapters.bus_memory import MemoryBus
+from fiapx.adapters.db import SERVICES, migrate, open_database, pending
+from fiapx.core.events import Event
+from fiapx.server.relay import Relay
+from scripts.servers.postgres import PrivatePostgres
+from scripts.stack import FIAPX
+from tests.postgres import empty, postgres_server
+from tests.processing_kit import ANA, BOB, Processing, eventually, processing
+
+__all__ = ["postgres_server"]
+
+
+@pytest.fixture
+def engine(postgres_server: PrivatePostgres) -> Iterator[Engine]:
+    engine = open_database(postgres_server.url("processing"))
+    migrate(engine, "processing")
+    empty(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def service(tmp_path: Path, engine: Engine) -> Iterator[Processing]:
+    with processing(tmp_path, engine=engine) as service:
+        yield service
+
+
+@pytest.mark.parametrize("login", SERVICES)
+def test_a_login_reaches_its_own_database_alone(postgres_server: PrivatePostgres, login: str) -> None:
+    for database in SERVICES:
+        url = postgres_server.url(login).rpartition("/")[0] + f"/{database}"
+        if database == login:
+            psycopg2.connect(url).close()
+        else:
+            with pytest.raises(psycopg2.OperationalError, match="permission denied"):
+                psycopg2.connect(url)
+
+
+def test_several_may_migrate_at_once(postgres_server: PrivatePostgres) -> None:
+    admin = open_database(postgres_server.url("postgres"))
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE DATABASE fresh OWNER notify"))
+    url = postgres_server.url("notify").rpartition("/")[0] + "/fresh"
+    environ = {"PATH": os.environ["PATH"], "FIAPX_NOTIFY_DATABASE_URL": url}
+    engine = open_database(url)
+    try:
+        assert pending(engine, "notify") == "is empty"
+        upgrades = [subprocess.Popen([FIAPX, "db", "upgrade"], env=environ) for _ in range(3)]
+        assert [upgrade.wait(60) for upgrade in upgrades] == [0, 0, 0]
+        assert pending(engine, "notify") is None
+    finally:
+        engine.dispose()
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("DROP DATABASE fresh"))
+        admin.dispose()
+
+
+def test_fifty_requests_share_the_pool(postgres_server: PrivatePostgres) -> None:
+    engine = open_database(postgres_server.url("auth"), pool_size=3)
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE usename = 'auth'")
+    seen: list[int] = []
+
+    def ask(_number: int) -> None:
+        with engine.connect() as connection:
+            seen.append(connection.scalar(count) or 0)
+
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(ask, range(50)))
+    engine.dispose()
+    assert max(seen) <= 3
+
+
+def test_sessions_that_are_cut_are_replaced(postgres_server: PrivatePostgres, service: Processing) -> None:
+    service.queue_job()
+    with psycopg2.connect(postgres_server.url("postgres")) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'processing'")
+    admin.close()
+    assert service.leases.claim() is not None
+
+
+def test_a_server_that_is_away_is_told_of_and_comes_back(tmp_path: Path) -> None:
+    with PrivatePostgres(tmp_path / "pg") as server:
+        engine = open_database(server.url("notify"))
+        migrate(engine, "notify")
+        server.stop()
+        with pytest.raises(OperationalError):
+            pending(engine, "notify")
+        server.start()
+        assert pending(engine, "notify") is None
+        engine.dispose()
+
+
+def test_workers_of_many_processes_run_each_job_once(postgres_server: PrivatePostgres, service: Processing) -> None:
+    wanted = {service.queue_job(user) for user in (ANA, BOB) for _ in range(20)}
+    others = [
+        Processing(service.root.parent, engine=open_database(postgres_server.url("processing"))) for _ in range(2)
+    ]
+    claimed: list[str] = []
+
+    def work(own: Processing) -> None:
+        while claim := own.leases.claim():
+            claimed.append(claim.job_id)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in others for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for own in others:
+        own.close()
+    while claim := service.leases.claim():  # two who look at the same row leave one of them without
+        claimed.append(claim.job_id)
+    assert sorted(claimed) == sorted(wanted)
+
+
+def test_relays_at_once_keep_the_order_and_repeat_nothing(service: Processing) -> None:
+    seen: list[str] = []
+
+    class Recorder(MemoryBus):
+        def publish(self, event: Event) -> None:
+            seen.append(event.id)
+
+    jobs = [service.queue_job() for _ in range(30)]
+    relays = [Relay(service.store.outbox, Recorder(), threading.Event()) for _ in range(4)]
+    eventually(lambda: _drained(relays, service))
+    assert len(seen) == len(set(seen)) == len(jobs)
+
+
+def _drained(relays: list[Relay], service: Processing) -> bool:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(Relay.drain, relays))
+    with service.engine.connect() as connection:
+        return not connection.scalar(text("SELECT count(*) FROM outbox WHERE published_ms IS NULL"))
+
+
+_MANY = 200_000
+
+
+def test_no_query_in_use_reads_a_whole_table(service: Processing) -> None:
+    """Each statement that the service sends is explained on a table of many jobs, most of them ended."""
+    _fill(service.engine)
+    job_id = service.queue_job()
+    statements: list[tuple[str, object]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(service.engine, "before_cursor_execute", note)
+    service.queries.job(ANA.user_id, job_id)
+    service.queries.jobs(ANA.user_id, None, None, 50)
+    service.queries.videos(ANA.user_id, None, None, 50)
+    service.store.unclaimed([f"videos/{uuid.uuid4()}", f"jobs/{uuid.uuid4()}/1.zip"])
+    service.reads.queue()
+    service.leases.reap()
+    claim = service.leases.claim()
+    assert claim is not None
+    service.leases.renew(claim)
+    service.leases.release(claim)
+    service.commands.cancel(ANA, job_id)
+    service.store.forget_keys(24 * 3600)
+    service.store.outbox.forget(24 * 3600)
+    event.remove(service.engine, "before_cursor_execute", note)
+    assert len(statements) > 15
+    for statement, parameters in statements:
+        if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
+            assert "Seq Scan on jobs" not in _plan(service.engine, statement, parameters), statement
+
+
+def _fill(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                """INSERT INTO jobs (id, user_id, video_id, video_name, options, state, created_ms, finished_ms,
+                       result_key, cache_key)
+                   SELECT gen_random_uuid(), 'user-' || n % 1000, gen_random_uuid(), 'a.mp4', '{"format": "jpg"}',
+                       'completed', n, n, 'jobs/' || n || '/1.zip', 'key-' || n
+                   FROM generate_series(1, :many) AS n"""
+            ),
+            {"many": _MANY},
+        )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+
+
+def _plan(engine: Engine, statement: str, parameters: object) -> str:
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
+        return "\n".join(str(row[0]) for row in rows)

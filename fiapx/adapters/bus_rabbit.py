@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from threading import Condition, Lock
+from threading import Lock
 
 from fiapx.adapters.rabbit_consumer import Consumer
 from fiapx.adapters.rabbit_publisher import TROUBLES, Publisher, connect
 from fiapx.adapters.rabbit_topology import LADDER
+from fiapx.adapters.rabbit_work import Work
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import Event
 
@@ -23,7 +24,7 @@ class RabbitBus:
         self._publisher = Publisher(url, ladder, deadline)
         self._lock = Lock()
         self._consumers: list[Consumer] = []
-        self._ending = Condition()
+        self._work: Work | None = None
         self._closed = False
 
     def publish(self, event: Event) -> None:
@@ -36,9 +37,13 @@ class RabbitBus:
             self._consumers.append(Consumer(self._url, f"fiapx.{subscriber}", types, handler, self._ladder))
 
     def wait_for_work(self, timeout: float) -> bool:
-        with self._ending:
-            self._ending.wait_for(lambda: self._closed, timeout)
-        return False
+        with self._lock:
+            if self._closed:
+                return False
+            if self._work is None:
+                self._work = Work(self._url, self._ladder)
+                self._work.start()
+        return self._work.wait(timeout)
 
     def check(self) -> None:
         if self._closed:
@@ -49,10 +54,9 @@ class RabbitBus:
             raise Unavailable("The message broker does not answer.") from error
 
     def close(self) -> None:
-        with self._ending:
-            self._closed = True
-            self._ending.notify_all()
         with self._lock:
-            for consumer in self._consumers:
-                consumer.close()
+            self._closed = True
+            for part in (*self._consumers, self._work):
+                if part is not None:
+                    part.close()
         self._publisher.close()

@@ -1,19 +1,16 @@
-"""One subscriber: a thread with its own connection, which comes back after every outage."""
+"""One subscriber."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from threading import Event as Flag
-from threading import Thread
 
 import pika
 import structlog
 from pika.adapters.blocking_connection import BlockingChannel
 from pydantic import ValidationError
 
-from fiapx.adapters.rabbit_publisher import TROUBLES, connect, cut
+from fiapx.adapters.rabbit_thread import Attached
 from fiapx.adapters.rabbit_topology import DEAD, declare, declare_queue, retry
 from fiapx.core.events import Event
 
@@ -22,7 +19,7 @@ log = structlog.get_logger(__name__)
 _ATTEMPT, _QUEUE, _ERROR = "x-fiapx-attempts", "x-fiapx-queue", "x-fiapx-error"
 
 
-class Consumer:
+class Consumer(Attached):
     """Calls `handler` off the connection's thread, so that heartbeats go on however long it takes."""
 
     def __init__(
@@ -33,48 +30,23 @@ class Consumer:
         handler: Callable[[Event], None],
         ladder: Mapping[str, float],
     ) -> None:
-        self._url, self._queue, self._types = url, queue, types
-        self._handler, self._ladder = handler, ladder
-        self._closed = Flag()
-        self._connection: pika.BlockingConnection | None = None
+        super().__init__(url, queue)
+        self._types, self._handler, self._ladder = types, handler, ladder
         self._hands = ThreadPoolExecutor(1, thread_name_prefix=queue)
-        self._thread = Thread(target=self._run, name=queue, daemon=True)
-        self._thread.start()
+        self.start()
 
     def close(self) -> None:
-        self._closed.set()
-        self._thread.join(2)
-        if self._thread.is_alive() and self._connection is not None:
-            cut(self._connection)
-            self._thread.join(5)
+        super().close()
         self._hands.shutdown(wait=False)
 
-    def _run(self) -> None:
-        pause, warned = 0.1, False
-        while not self._closed.is_set():
-            try:
-                self._connection = connect(self._url, 2.0)
-                pause, warned = 0.1, False
-                self._consume(self._connection)
-            except TROUBLES as error:
-                if not warned:
-                    log.warning("broker_away", queue=self._queue, error=repr(error))
-                warned = True
-                self._closed.wait(pause)
-                pause = min(pause * 2, 5.0)
-            finally:
-                if self._connection is not None:
-                    with suppress(*TROUBLES):
-                        self._connection.close()
-
-    def _consume(self, connection: pika.BlockingConnection) -> None:
+    def use(self, connection: pika.BlockingConnection) -> None:
         channel = connection.channel()
         declare(channel, self._ladder)
         declare_queue(channel, self._queue, self._types)
         channel.confirm_delivery()
         channel.basic_qos(prefetch_count=1)
         for method, properties, body in channel.consume(self._queue, inactivity_timeout=0.5):
-            if self._closed.is_set():
+            if self.closed.is_set():
                 return
             if method is not None:
                 error = self._handled(connection, body)

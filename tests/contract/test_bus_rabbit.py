@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import pika
 import pytest
 
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.core.errors import Unavailable
-from fiapx.core.events import JOB_FAILED, JOB_QUEUED, Event
+from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.process import ServerMissing
 from scripts.servers.rabbitmq import PrivateRabbit
+
+
+QUICK = {"10s": 0.1, "60s": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
 
 @pytest.fixture
 def bus(broker: PrivateRabbit) -> Iterator[RabbitBus]:
-    bus = RabbitBus(broker.url, ladder={"10s": 0.1, "60s": 0.2}, deadline=3.0)
+    bus = RabbitBus(broker.url, ladder=QUICK, deadline=3.0)
     yield bus
     bus.close()
 
@@ -41,8 +47,8 @@ def event(type_: str, id_: str = "1") -> Event:
     return Event(id=id_, type=type_, subject="job", created_ms=0)
 
 
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def eventually(true: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -78,3 +84,74 @@ def test_a_paused_broker_does_not_hold_the_publisher(bus: RabbitBus, broker: Pri
         broker.resume()
     bus.publish(event(JOB_QUEUED, "3"))
     bus.check()
+
+
+def test_each_message_wakes_one_of_those_who_wait(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    other = RabbitBus(broker.url, ladder=QUICK)
+    while bus.wait_for_work(0.5):  # left by other tests
+        continue
+    woken: list[bool] = []
+    waiting = [threading.Thread(target=lambda own=own: woken.append(own.wait_for_work(20))) for own in (bus, other)]
+    try:
+        for thread in waiting:
+            thread.start()
+        bus.publish(event(JOB_QUEUED, "1"))
+        bus.publish(event(JOB_QUEUED, "2"))
+        for thread in waiting:
+            thread.join()
+        assert woken == [True, True]
+        assert not bus.wait_for_work(0.2)
+    finally:
+        other.close()
+
+
+def test_work_that_came_before_the_wait_is_found(bus: RabbitBus) -> None:
+    bus.publish(event(JOB_QUEUED))
+    assert bus.wait_for_work(20)
+
+
+def test_closing_wakes_those_who_wait(broker: PrivateRabbit) -> None:
+    bus = RabbitBus(broker.url, ladder=QUICK)
+    threading.Timer(0.5, bus.close).start()
+    assert not bus.wait_for_work(30)
+
+
+def test_nothing_is_lost_in_a_restart(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    seen: set[str] = set()
+    bus.subscribe("restart", {JOB_COMPLETED}, lambda event: seen.add(event.id))
+    eventually(lambda: "fiapx.restart" in broker.ctl("list_bindings", "-q", "destination_name").split())
+    for number in range(200):
+        if number == 100:
+            broker.stop()
+            broker.start()
+        eventually(partial(_published, bus, event(JOB_COMPLETED, str(number))))
+    eventually(lambda: len(seen) == 200, 30)
+
+
+def _published(bus: RabbitBus, event: Event) -> bool:
+    try:
+        bus.publish(event)
+    except Unavailable:
+        return False
+    return True
+
+
+def test_what_is_no_event_is_a_dead_letter(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(broker.url))
+    channel = connection.channel()
+    try:
+        bus.publish(event(JOB_QUEUED))
+        channel.queue_purge("fiapx.dead")
+        channel.basic_publish("", "fiapx.jobs", b"garbage")
+        while bus.wait_for_work(1):
+            continue
+        eventually(lambda: channel.basic_get("fiapx.dead", auto_ack=True)[2] == b"garbage")
+    finally:
+        connection.close()
+
+
+def test_a_queue_that_was_deleted_is_made_again(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    bus.publish(event(JOB_QUEUED))
+    broker.ctl("delete_queue", "fiapx.jobs")
+    eventually(partial(_published, bus, event(JOB_QUEUED, "2")))
+    assert bus.wait_for_work(20)

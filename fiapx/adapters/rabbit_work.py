@@ -1,0 +1,95 @@
+"""The queue that says "work exists", for those who wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from threading import Condition
+from typing import Final
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosed
+from pika.spec import Basic, BasicProperties
+from pydantic import ValidationError
+
+from fiapx.adapters.rabbit_thread import Attached
+from fiapx.adapters.rabbit_topology import JOBS, declare
+from fiapx.core.events import Event
+
+_TICK: Final = 0.05
+_LINGER: Final = 0.5
+"""Seconds that a consumer stays when nobody waits: whoever finds no job comes back at once."""
+
+
+class Work(Attached):
+    """Consumes only while somebody waits, so that no message lies at a busy worker.
+
+    A message is a hint, and acknowledged when a waiter has it: should it die before it claims the job, others find the
+    job in the database.
+    """
+
+    def __init__(self, url: str, ladder: Mapping[str, float]) -> None:
+        super().__init__(url, JOBS)
+        self._ladder = ladder
+        self._change = Condition()
+        self._waiting = 0
+        self._hints = 0
+        self._last_wait = 0.0
+
+    def wait(self, timeout: float) -> bool:
+        """Whether a hint came within `timeout` seconds."""
+        with self._change:
+            self._waiting += 1
+            try:
+                self._change.wait_for(lambda: self._hints > 0 or self.closed.is_set(), timeout)
+                if not self._hints:
+                    return False
+                self._hints -= 1
+                return True
+            finally:
+                self._waiting -= 1
+                self._last_wait = time.monotonic()
+
+    def close(self) -> None:
+        self.closed.set()
+        with self._change:
+            self._change.notify_all()
+        super().close()
+
+    def use(self, connection: pika.BlockingConnection) -> None:
+        channel = connection.channel()
+        declare(channel, self._ladder)
+        channel.basic_qos(prefetch_count=1)
+        tag: str | None = None
+        while not self.closed.is_set():
+            if tag is None and self._wanted():
+                tag = channel.basic_consume(JOBS, self._take)
+            elif tag is not None and not self._wanted():
+                channel.basic_cancel(tag)
+                tag = None
+            connection.process_data_events(_TICK)
+            if not channel.is_open:
+                raise ChannelClosed(0, "closed by the broker")
+            if tag is not None and tag not in channel.consumer_tags:  # its queue was deleted
+                tag = None
+                declare(channel, self._ladder)
+
+    def _wanted(self) -> bool:
+        return self._waiting > 0 or time.monotonic() - self._last_wait < _LINGER
+
+    def _take(self, channel: BlockingChannel, method: Basic.Deliver, _properties: BasicProperties, body: bytes) -> None:
+        try:
+            Event.model_validate_json(body)
+        except ValidationError:
+            channel.basic_reject(method.delivery_tag, requeue=False)  # a dead letter
+            return
+        with self._change:
+            free = self._waiting > self._hints
+            if free:
+                self._hints += 1
+                self._change.notify()
+        if free:
+            channel.basic_ack(method.delivery_tag)
+        else:
+            channel.basic_nack(method.delivery_tag, requeue=True)

@@ -16,7 +16,7 @@ from fiapx.core.events import Event
 class RabbitBus:
     """A handler that raises gets its event again after each of the ladder's delays; then it is a dead letter.
 
-    `wait_for_work` sleeps: workers find jobs in the database, within their `poll`.
+    `wait_for_work` sleeps while the broker is away: workers find jobs in the database, within their `poll`.
     """
 
     def __init__(self, url: str, *, ladder: Mapping[str, float] = LADDER, deadline: float = 10.0) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from threading import Condition
 from typing import Final
@@ -18,8 +17,6 @@ from fiapx.adapters.rabbit_topology import JOBS, declare
 from fiapx.core.events import Event
 
 _TICK: Final = 0.05
-_LINGER: Final = 0.5
-"""Seconds that a consumer stays when nobody waits: whoever finds no job comes back at once."""
 
 
 class Work(Attached):
@@ -35,7 +32,9 @@ class Work(Attached):
         self._change = Condition()
         self._waiting = 0
         self._hints = 0
-        self._last_wait = 0.0
+        self._spare: int | None = None
+        """The message that came when nobody waited any more; goes back once the consumer is cancelled, as it would
+        only come again before, until its deliveries reach their limit."""
 
     def wait(self, timeout: float) -> bool:
         """Whether a hint came within `timeout` seconds."""
@@ -49,7 +48,6 @@ class Work(Attached):
                 return True
             finally:
                 self._waiting -= 1
-                self._last_wait = time.monotonic()
 
     def close(self) -> None:
         self.closed.set()
@@ -61,12 +59,13 @@ class Work(Attached):
         channel = connection.channel()
         declare(channel, self._ladder)
         channel.basic_qos(prefetch_count=1)
+        self._spare = None
         tag: str | None = None
         while not self.closed.is_set():
             if tag is None and self._wanted():
                 tag = channel.basic_consume(JOBS, self._take)
-            elif tag is not None and not self._wanted():
-                channel.basic_cancel(tag)
+            elif tag is not None and (self._spare is not None or not self._wanted()):
+                self._leave(channel, tag)
                 tag = None
             connection.process_data_events(_TICK)
             if not channel.is_open:
@@ -76,7 +75,13 @@ class Work(Attached):
                 declare(channel, self._ladder)
 
     def _wanted(self) -> bool:
-        return self._waiting > 0 or time.monotonic() - self._last_wait < _LINGER
+        return self._waiting > self._hints
+
+    def _leave(self, channel: BlockingChannel, tag: str) -> None:
+        channel.basic_cancel(tag)
+        if self._spare is not None:
+            channel.basic_nack(self._spare, requeue=True)
+            self._spare = None
 
     def _take(self, channel: BlockingChannel, method: Basic.Deliver, _properties: BasicProperties, body: bytes) -> None:
         try:
@@ -92,4 +97,4 @@ class Work(Attached):
         if free:
             channel.basic_ack(method.delivery_tag)
         else:
-            channel.basic_nack(method.delivery_tag, requeue=True)
+            self._spare = method.delivery_tag

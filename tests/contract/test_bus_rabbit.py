@@ -17,7 +17,6 @@ from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.process import ServerMissing
 from scripts.servers.rabbitmq import PrivateRabbit
 
-
 QUICK = {"10s": 0.1, "60s": 0.2}
 
 
@@ -108,6 +107,17 @@ def test_each_message_wakes_one_of_those_who_wait(bus: RabbitBus, broker: Privat
 def test_work_that_came_before_the_wait_is_found(bus: RabbitBus) -> None:
     bus.publish(event(JOB_QUEUED))
     assert bus.wait_for_work(20)
+
+
+def test_what_comes_when_nobody_waits_any_more_stays_for_the_next(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    while bus.wait_for_work(0.5):
+        continue
+    dead = broker.ctl("list_queues", "-q", "name", "messages")
+    for _ in range(5):
+        bus.wait_for_work(0.1)
+        bus.publish(event(JOB_QUEUED))
+        assert bus.wait_for_work(20)
+    assert broker.ctl("list_queues", "-q", "name", "messages").count("dead\t0") == dead.count("dead\t0")
 
 
 def test_closing_wakes_those_who_wait(broker: PrivateRabbit) -> None:

@@ -12,6 +12,7 @@ import pika
 import pytest
 
 from fiapx.adapters.bus_rabbit import RabbitBus
+from fiapx.adapters.rabbit_dead import DeadLetters
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.process import ServerMissing
@@ -165,3 +166,26 @@ def test_a_queue_that_was_deleted_is_made_again(bus: RabbitBus, broker: PrivateR
     broker.ctl("delete_queue", "fiapx.jobs")
     eventually(partial(_published, bus, event(JOB_QUEUED, "2")))
     assert bus.wait_for_work(20)
+
+
+def test_the_ladder_ends_at_the_dead_letters_which_can_be_sent_again(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    well: list[bool] = []
+    seen: list[str] = []
+
+    def handler(event: Event) -> None:
+        if not well:
+            raise RuntimeError("never today")
+        seen.append(event.id)
+
+    bus.subscribe("hopeless", {JOB_COMPLETED}, handler)
+    eventually(lambda: "fiapx.hopeless" in broker.ctl("list_bindings", "-q", "destination_name").split())
+    bus.publish(event(JOB_COMPLETED, "hopeless-1"))
+    letters = DeadLetters(broker.url, ladder=QUICK)
+    eventually(lambda: "hopeless-1" in [letter.id for letter in letters.list()])
+    (letter,) = [letter for letter in letters.list() if letter.id == "hopeless-1"]
+    assert (letter.queue, letter.attempts) == ("fiapx.hopeless", 3)
+    assert "never today" in letter.error
+    well.append(True)
+    assert letters.requeue("hopeless-1") == 1
+    eventually(lambda: seen == ["hopeless-1"])
+    assert "hopeless-1" not in [letter.id for letter in letters.list()]

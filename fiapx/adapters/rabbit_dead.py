@@ -1,0 +1,101 @@
+"""The dead letters: what no subscriber could take, for an operator to look at and to send again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import UnroutableError
+
+from fiapx.adapters.rabbit_publisher import TROUBLES, connect
+from fiapx.adapters.rabbit_topology import DEAD, LADDER, declare
+from fiapx.core.errors import Unavailable
+
+_PATIENCE: Final = 5.0
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """`id` is the event's, or empty where the message is no event of ours; `error` may be empty, too."""
+
+    id: str
+    queue: str
+    error: str
+    attempts: int
+    body: bytes
+
+
+class DeadLetters:
+    """Every call has a connection of its own. Raises Unavailable."""
+
+    def __init__(self, url: str, *, ladder: Mapping[str, float] = LADDER) -> None:
+        self._url, self._ladder = url, ladder
+
+    def list(self, limit: int = 100) -> list[DeadLetter]:
+        """The oldest; they stay where they are, as what is not acknowledged goes back when the connection ends."""
+        with self._channel() as channel:
+            return [letter for _, _, letter in _letters(channel, limit)]
+
+    def requeue(self, id_: str | None = None) -> int:
+        """Send the letters with this event id, or all, to the queues that they came from; return how many.
+
+        A letter whose queue is gone stays.
+        """
+        with self._channel() as channel:
+            count = channel.queue_declare(DEAD, passive=True).method.message_count
+            letters = list(_letters(channel, count))
+            return sum(
+                _sent(channel, tag, properties, letter)
+                for tag, properties, letter in letters
+                if id_ is None or letter.id == id_
+            )
+
+    @contextmanager
+    def _channel(self) -> Iterator[BlockingChannel]:
+        try:
+            connection = connect(self._url, _PATIENCE)
+            try:
+                channel = connection.channel()
+                declare(channel, self._ladder)
+                channel.confirm_delivery()
+                yield channel
+            finally:
+                connection.close()
+        except TROUBLES as error:
+            raise Unavailable("The message broker does not answer.") from error
+
+
+def _letters(channel: BlockingChannel, limit: int) -> Iterator[tuple[int, pika.BasicProperties, DeadLetter]]:
+    for _ in range(limit):
+        method, properties, body = channel.basic_get(DEAD)
+        if method is None or properties is None or body is None:
+            return
+        yield method.delivery_tag, properties, _letter(properties, body)
+
+
+def _letter(properties: pika.BasicProperties, body: bytes) -> DeadLetter:
+    """The subscriber's word where it gave up, else the broker's."""
+    headers: dict[str, Any] = properties.headers or {}
+    return DeadLetter(
+        id=properties.message_id or "",
+        queue=str(headers.get("x-fiapx-queue") or headers.get("x-first-death-queue", "")),
+        error=str(headers.get("x-fiapx-error") or headers.get("x-first-death-reason", "")),
+        attempts=int(headers.get("x-fiapx-attempts", 0)),
+        body=body,
+    )
+
+
+def _sent(channel: BlockingChannel, tag: int, properties: pika.BasicProperties, letter: DeadLetter) -> bool:
+    """Starts anew at the ladder's foot. Acknowledged after the broker has confirmed the copy."""
+    properties.headers = None
+    properties.delivery_mode = 2
+    try:
+        channel.basic_publish("", letter.queue, letter.body, properties, mandatory=True)
+    except UnroutableError:
+        return False
+    channel.basic_ack(tag)
+    return True

@@ -105,8 +105,6 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
-    s3_presign: bool = False
-    """Send clients to the object store for results."""
 
     auth_urls: Words = ()
     processing_urls: Words = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from fiapx.adapters.keys import TEMPORARY, checked
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 CHUNK: Final = 512 * 1024
-_TEMPORARY: Final = "tmp"
-_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _LITTLE_SPACE: Final = 64 * 1024**2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -33,7 +31,7 @@ class DiskStorage:
     def __init__(self, root: Path, *, reserve: int = 0) -> None:
         self._root = root
         self._reserve = reserve
-        self._temporary = root / _TEMPORARY
+        self._temporary = root / TEMPORARY
         self._temporary.mkdir(parents=True, exist_ok=True)
 
     def create(self, key: str) -> DiskWriter:
@@ -64,17 +62,12 @@ class DiskStorage:
         for place, _, names in os.walk(self._path(folder) if folder else self._root):
             for path in (Path(place, name) for name in names):
                 key = path.relative_to(self._root).as_posix()
-                if key.startswith(prefix) and not key.startswith(f"{_TEMPORARY}/"):
+                if key.startswith(prefix) and not key.startswith(f"{TEMPORARY}/"):
                     with suppress(FileNotFoundError):  # deleted in the meantime
                         yield key, max(0.0, now - path.stat().st_mtime)
 
     def sweep(self, older_than: float) -> int:
         return sum(_sweep(path, older_than) for path in self._temporary.iterdir())
-
-    def address(self, key: str, filename: str, ttl: float) -> str | None:
-        """A folder has no address."""
-        del key, filename, ttl
-        return None
 
     def check(self) -> None:
         """Raises NoSpace while there is little left, Unavailable for a folder that went away."""
@@ -86,11 +79,7 @@ class DiskStorage:
             raise NoSpace
 
     def _path(self, key: str) -> Path:
-        """The file of a key. Keys are ours alone, so a strange one is a bug, or somebody who tries."""
-        parts = key.split("/")
-        if parts[0] == _TEMPORARY or not all(_PART.fullmatch(part) for part in parts):
-            raise NotFound
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(*checked(key).split("/"))
 
 
 class DiskWriter:

@@ -22,6 +22,7 @@ from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
 from fiapx.adapters.storage_disk import DiskStorage
+from fiapx.adapters.storage_s3 import S3Storage
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Storage
 from fiapx.settings import Settings
@@ -114,8 +115,6 @@ class Servers:
         return engine
 
     def _bucket(self, url: str) -> Storage:
-        from fiapx.adapters.storage_s3 import S3Storage
-
         settings, parts = self._settings, urlsplit(url)
         scratch = settings.home / "scratch"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,7 +126,6 @@ class Servers:
             access_key=_given(settings.s3_access_key, "s3_access_key"),
             secret_key=_given(settings.s3_secret_key, "s3_secret_key"),
             scratch=scratch,
-            presign=settings.s3_presign,
         )
 
 

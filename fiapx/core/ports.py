@@ -59,11 +59,6 @@ class Storage(Protocol):
         """Remove what abandoned writers left behind more than so many seconds ago; return how many."""
         ...
 
-    def address(self, key: str, filename: str, ttl: float) -> str | None:
-        """A URL from which anybody who has it may fetch the object for `ttl` seconds, as an attachment of this name;
-        None where objects are read through the service alone."""
-        ...
-
     def check(self) -> None:
         """Return if objects can be stored now. Raises Unavailable or NoSpace within two seconds."""
         ...

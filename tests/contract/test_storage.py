@@ -11,13 +11,26 @@ from pathlib import Path
 import pytest
 
 from fiapx.adapters.storage_disk import DiskStorage
-from fiapx.core.errors import NoSpace, NotFound
+from fiapx.adapters.storage_s3 import S3Storage
+from fiapx.core.errors import NoSpace, NotFound, Unavailable
 from fiapx.core.ports import Storage
+from scripts.servers.process import free_port
+from tests.s3 import s3_server, s3_storage
+
+__all__ = ["s3_server"]
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return {"disk": DiskStorage}[request.param](tmp_path / "objects")
+    if request.param == "s3":
+        return s3_storage(request.getfixturevalue("s3_server"), tmp_path / "scratch")
+    return DiskStorage(tmp_path / "objects")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Storage:
+    """For what only disks do."""
+    return DiskStorage(tmp_path / "objects")
 
 
 def put(storage: Storage, key: str, content: bytes) -> None:
@@ -122,28 +135,28 @@ def test_lists_by_prefix_with_ages(storage: Storage) -> None:
     assert all(0 <= age < 60 for _, age in storage.list(""))
 
 
-def test_sweeps_abandoned_writers_but_no_living_ones(storage: Storage, tmp_path: Path) -> None:
+def test_sweeps_abandoned_writers_but_no_living_ones(folder: Storage, tmp_path: Path) -> None:
     abandoned = tmp_path / "objects" / "tmp" / "left-by-a-crash"
     abandoned.write_bytes(b"half")
-    with storage.create("videos/a") as writer:
+    with folder.create("videos/a") as writer:
         writer.write(b"still writing")
-        assert storage.sweep(3600) == 0
-        assert storage.sweep(0) == 1
+        assert folder.sweep(3600) == 0
+        assert folder.sweep(0) == 1
         assert not abandoned.exists()
         writer.commit()
-    assert b"".join(storage.read("videos/a")) == b"still writing"
+    assert b"".join(folder.read("videos/a")) == b"still writing"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["write", "fsync"])
 def test_a_full_disk_is_no_space_and_leaves_nothing(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+    folder: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
     def fill() -> None:
-        with storage.create("videos/a") as writer:
+        with folder.create("videos/a") as writer:
             monkeypatch.setattr(os, call, full)
             writer.write(b"x")
             writer.commit()
@@ -202,3 +215,13 @@ def test_a_reserve_is_left_to_others(tmp_path: Path) -> None:
         writer.write(b"x")
         writer.commit()
     assert [key for key, _ in DiskStorage(tmp_path).list("videos/")] == ["videos/1"]
+
+
+def test_a_store_that_is_away_is_unavailable(tmp_path: Path) -> None:
+    away = S3Storage(
+        "b", endpoint=f"http://127.0.0.1:{free_port()}", access_key="k", secret_key="s", scratch=tmp_path, timeout=0.2
+    )
+    with pytest.raises(Unavailable):
+        away.check()
+    with pytest.raises(Unavailable):
+        put(away, "videos/a", b"x")

@@ -1,0 +1,151 @@
+"""Objects in a bucket of any S3-compatible store.
+
+What is written is collected in a scratch file and sent at commit, in parts and with retries: an object shows as a whole
+or not at all, memory stays bounded, and a writer that dies leaves nothing in the bucket.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store
+
+from fiapx.adapters.keys import checked
+from fiapx.core.errors import NoSpace, NotFound, Unavailable
+
+_CHUNK: Final = 512 * 1024
+_PART: Final = 8 * 1024 * 1024
+_FULL: Final = frozenset({28, 122})
+"""ENOSPC, EDQUOT."""
+
+
+class S3Storage:
+    """The Storage port. Keys lie under `prefix`; `scratch` is a local folder for what is on its way.
+
+    `timeout` is in seconds, for one try of a request.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        access_key: str,
+        secret_key: str,
+        scratch: Path,
+        endpoint: str | None = None,
+        region: str = "us-east-1",
+        prefix: str = "",
+        timeout: float = 30,
+    ) -> None:
+        self._scratch = scratch
+        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        self._store = S3Store(
+            bucket,
+            prefix=prefix or None,
+            region=region,
+            access_key_id=access_key,
+            secret_access_key=secret_key,
+            client_options={"allow_http": True, "timeout": timedelta(seconds=timeout)},
+            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=2 * timeout)},
+            **options,
+        )
+
+    def create(self, key: str) -> S3Writer:
+        with _translated():
+            return S3Writer(self._store, checked(key), self._scratch)
+
+    def open(self, key: str) -> BinaryIO:
+        """A copy in the scratch folder that goes with its descriptor."""
+        with _translated():
+            file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 - the caller closes it
+            try:
+                for chunk in self.read(key):
+                    file.write(chunk)
+                file.flush()
+                file.seek(0)
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        with _translated():
+            size = obstore.head(self._store, checked(key))["size"]
+        stop = size if end is None else min(end, size)
+        return self._parts(key, start, stop)
+
+    def _parts(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        for begin in range(start, stop, _PART):
+            with _translated():
+                part = memoryview(obstore.get_range(self._store, key, start=begin, end=min(begin + _PART, stop)))
+            for offset in range(0, len(part), _CHUNK):
+                yield bytes(part[offset : offset + _CHUNK])
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            obstore.delete(self._store, checked(key))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, float]]:
+        folder = prefix.rpartition("/")[0]  # the store matches whole segments
+        with _translated():
+            for batch in obstore.list(self._store, folder or None):
+                for found in batch:
+                    if found["path"].startswith(prefix):
+                        yield found["path"], max(0.0, (datetime.now(UTC) - found["last_modified"]).total_seconds())
+
+    def sweep(self, older_than: float) -> int:
+        """Scratch files have no names: they are gone with whoever wrote them."""
+        del older_than
+        return 0
+
+    def check(self) -> None:
+        """Raises Unavailable for a bucket that cannot be listed."""
+        with _translated():
+            next(iter(obstore.list(self._store, "videos", chunk_size=1)), None)
+
+
+class S3Writer:
+    """Collects an object; at commit it is sent."""
+
+    def __init__(self, store: S3Store, key: str, scratch: Path) -> None:
+        self._store, self._key = store, key
+        self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed when the block is left
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        with _translated():
+            return self._file.write(data)
+
+    def commit(self) -> None:
+        with _translated():
+            self._file.seek(0)
+            obstore.put(self._store, self._key, self._file, chunk_size=_PART, max_concurrency=2)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError):
+        raise NotFound from None
+    except BaseError as error:
+        raise Unavailable("The object store does not answer as it should.") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace from error
+        raise

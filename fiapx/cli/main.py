@@ -16,6 +16,7 @@ import fiapx
 from fiapx.cli import account, jobs, local, roles, run, transfer
 from fiapx.cli.configuration import config
 from fiapx.cli.db import db
+from fiapx.cli.dead import dead
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
 from fiapx.cli.help import PlainGroup
@@ -54,6 +55,7 @@ for _panel, _functions in _PANELS.items():
     for _function in _functions:
         commands.command(cls=LenientCommand, rich_help_panel=_panel)(_function)
 commands.add_typer(db, rich_help_panel="Server")
+commands.add_typer(dead, rich_help_panel="Server")
 
 
 def _version(wanted: bool) -> None:

@@ -41,6 +41,9 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """A list in TOML, or separated by commas in the environment."""
 
 
+_SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "rabbitmq_url": ("amqp", "amqps")}
+
+
 class _Files(PydanticBaseSettingsSource):
     """``FIAPX_X_FILE`` names a file with the value of ``FIAPX_X``, as orchestrators hand out secrets."""
 
@@ -92,10 +95,8 @@ class Settings(BaseSettings):
     processing_database_url: SecretStr | None = None
     notify_database_url: SecretStr | None = None
     """PostgreSQL, one login each."""
-    processing_read_url: SecretStr | None = None
-    """A replica for queries."""
-    database_pool: int = Field(5, ge=1, le=500)
-    """Connections that a process keeps to each database."""
+    database_pool: int = Field(5, ge=2, le=500)
+    """Connections that a process keeps to each database; a relay needs two."""
     statement_timeout: float = Field(15, gt=0)
     redis_url: SecretStr | None = None
     rabbitmq_url: SecretStr | None = None
@@ -189,6 +190,15 @@ class Settings(BaseSettings):
             good = False
         if not good or not value.isprintable() or " " in value:
             raise ValueError("must be a URL such as https://fiapx.example.org")
+        return value
+
+    @field_validator("auth_database_url", "processing_database_url", "notify_database_url", "redis_url", "rabbitmq_url")
+    @classmethod
+    def _has_its_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """The value itself is told to nobody: it has a password."""
+        schemes = _SCHEMES.get(info.field_name or "", ("postgresql", "postgres"))
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError(f"must be a URL such as {schemes[0]}://user:password@host")
         return value
 
     @field_validator("heartbeat")

@@ -11,10 +11,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 import fiapx.migrations
-from fiapx.core.errors import UsageError
+from fiapx.core.errors import Unavailable, UsageError
 
 Service = Literal["auth", "processing", "notify"]
 SERVICES: Final[tuple[Service, ...]] = ("auth", "processing", "notify")
@@ -98,13 +98,19 @@ def migrate(engine: Engine, service: Service) -> None:
 
 
 def revision(engine: Engine) -> str | None:
-    """The version of a database's schema; None for an empty one."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    """The version of a database's schema; None for an empty one. Raises Unavailable."""
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise Unavailable(f"The database does not answer: {str(error.orig).strip()}") from None
 
 
 def pending(engine: Engine, service: Service) -> str | None:
-    """What is wrong with the version of a service's schema, as in "the auth database …"; None if it is ours."""
+    """What is wrong with the version of a service's schema, as in "the auth database …"; None if it is ours.
+
+    Raises Unavailable.
+    """
     scripts = ScriptDirectory.from_config(_config(service))
     wanted, found = scripts.get_current_head(), revision(engine)
     if found == wanted:

@@ -1,7 +1,8 @@
 """Objects in a bucket of any S3-compatible store.
 
 What is written is collected in a scratch file and sent at commit, in parts and with retries: an object shows as a whole
-or not at all, memory stays bounded, and a writer that dies leaves nothing in the bucket.
+or not at all, and memory stays bounded. A process that is killed while it sends a large object leaves an unfinished
+upload behind: give the bucket a lifecycle rule that aborts those.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 _CHUNK: Final = 512 * 1024
 _PART: Final = 8 * 1024 * 1024
+_PROBE: Final = 1.5
+"""Seconds that a health check waits."""
 _FULL: Final = frozenset({28, 122})
 """ENOSPC, EDQUOT."""
 
@@ -47,16 +50,10 @@ class S3Storage:
     ) -> None:
         self._scratch = scratch
         options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        self._store = S3Store(
-            bucket,
-            prefix=prefix or None,
-            region=region,
-            access_key_id=access_key,
-            secret_access_key=secret_key,
-            client_options={"allow_http": True, "timeout": timedelta(seconds=timeout)},
-            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=2 * timeout)},
-            **options,
-        )
+        options |= {"prefix": prefix or None, "region": region}
+        options |= {"access_key_id": access_key, "secret_access_key": secret_key}
+        self._store = S3Store(bucket, **options, **_patience(timeout, tries=4))
+        self._probe = S3Store(bucket, **options, **_patience(_PROBE, tries=0))
 
     def create(self, key: str) -> S3Writer:
         with _translated():
@@ -109,7 +106,7 @@ class S3Storage:
     def check(self) -> None:
         """Raises Unavailable for a bucket that cannot be listed."""
         with _translated():
-            next(iter(obstore.list(self._store, "videos", chunk_size=1)), None)
+            next(iter(obstore.list(self._probe, "videos", chunk_size=1)), None)
 
 
 class S3Writer:
@@ -135,6 +132,13 @@ class S3Writer:
         with _translated():
             self._file.seek(0)
             obstore.put(self._store, self._key, self._file, chunk_size=_PART, max_concurrency=2)
+
+
+def _patience(timeout: float, tries: int) -> dict[str, Any]:
+    return {
+        "client_options": {"allow_http": True, "timeout": timedelta(seconds=timeout)},
+        "retry_config": {"max_retries": tries, "retry_timeout": timedelta(seconds=2 * timeout)},
+    }
 
 
 @contextmanager

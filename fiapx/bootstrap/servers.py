@@ -14,7 +14,6 @@ import structlog
 from limits.storage import Storage as Counters
 from pydantic import SecretStr
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from fiapx.adapters.auth_http import AuthClient
 from fiapx.adapters.bus_rabbit import RabbitBus
@@ -59,18 +58,13 @@ class Servers:
         while True:
             try:
                 state = pending(engine, service)
-            except (OperationalError, Unavailable) as error:
-                log.warning("waiting_for_database", service=service, error=str(getattr(error, "orig", error)).strip())
+            except Unavailable as error:
+                log.warning("waiting_for_database", service=service, error=error.message)
                 time.sleep(_PAUSE)
                 continue
             if state:
                 raise UsageError(f"the {service} database {state}", hint="Run `fiapx db upgrade` first.")
             return engine
-
-    def replica(self) -> Engine | None:
-        """Where queries of processing may be asked, if there is such a database."""
-        url = self._settings.processing_read_url
-        return self._engine(url.get_secret_value()) if url else None
 
     @cached_property
     def cache(self) -> RedisCache:

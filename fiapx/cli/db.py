@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,7 +80,7 @@ def _terminal(ctx: typer.Context, as_json: bool) -> Terminal:
 
 
 def _databases(services: list[str] | None) -> Iterator[tuple[Service, Engine]]:
-    from fiapx.adapters.db import SERVICES
+    from fiapx.adapters.db import SERVICES, open_database
     from fiapx.cli.config import load_settings
 
     if unknown := set(services or ()) - set(SERVICES):
@@ -94,21 +93,8 @@ def _databases(services: list[str] | None) -> Iterator[tuple[Service, Engine]]:
         names = ", ".join(f"FIAPX_{service.upper()}_DATABASE_URL" for service in missing or SERVICES)
         raise UsageError(f"{names}: not set", hint="`fiapx up` keeps its own databases up to date.")
     for service in chosen:
-        with _opened(urls[service].get_secret_value()) as engine:
+        engine = open_database(urls[service].get_secret_value())
+        try:
             yield service, engine
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[Any]:
-    from sqlalchemy.exc import OperationalError
-
-    from fiapx.adapters.db import open_database
-    from fiapx.core.errors import Unavailable
-
-    engine = open_database(url)
-    try:
-        yield engine
-    except OperationalError as error:
-        raise Unavailable(f"The database does not answer: {str(error.orig).strip()}") from None
-    finally:
-        engine.dispose()
+        finally:
+            engine.dispose()

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from fiapx.core.errors import FiapxError
 from fiapx.core.events import Event
 from fiapx.core.ports import Bus
-from fiapx.server.sql import now_ms, reader
+from fiapx.server.sql import ago, now_ms, reader
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class Outbox:
 
     def forget(self, older_than: float) -> None:
         """Drop events that were published more than so many seconds ago: who missed them has had them since."""
-        old = self._table.c.published_ms < now_ms() - int(older_than * 1000)
+        old = self._table.c.published_ms < ago(older_than)
         with self._engine.begin() as connection:
             connection.execute(delete(self._table).where(old))
 
@@ -89,8 +89,13 @@ class Outbox:
         if self._engine.dialect.name != "postgresql":  # SQLite serves one process
             yield True
             return
-        with self._engine.connect() as connection:  # the lock goes with its transaction, and with its process
-            yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_LOCK))))
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            alone = bool(connection.scalar(select(func.pg_try_advisory_lock(_LOCK))))
+            try:
+                yield alone
+            finally:
+                if alone:  # it would go with its session as well, should this process end
+                    connection.scalar(select(func.pg_advisory_unlock(_LOCK)))
 
     def _publish(self, bus: Bus, limit: int) -> int:
         table = self._table

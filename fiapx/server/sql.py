@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Engine
+from sqlalchemy import BigInteger, Engine, ScalarSelect, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -24,6 +24,11 @@ def _sqlite(_element: now_ms, _compiler: Any, **_: Any) -> str:
 @compiles(now_ms, "postgresql")
 def _postgresql(_element: now_ms, _compiler: Any, **_: Any) -> str:
     return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+def ago(seconds: float) -> ScalarSelect[int]:
+    """The database's time so many seconds ago, read once a statement: an index can be searched for it."""
+    return select(now_ms() - int(seconds * 1000)).scalar_subquery()
 
 
 def reader(engine: Engine) -> Engine:

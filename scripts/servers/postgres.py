@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Final, Self
 
 import psycopg2
 
-from scripts.servers.process import PrivateProcess, free_port, program, unprivileged
+from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
 
 SERVICES: Final = ("auth", "processing", "notify")
 
@@ -31,9 +30,7 @@ class PrivatePostgres:
         self._process: PrivateProcess | None = None
         self._options = {"port": str(self.port), "listen_addresses": "127.0.0.1", "fsync": "on" if fsync else "off"}
         folder.mkdir(parents=True, exist_ok=True)
-        if self._owner:
-            _let_in(folder)
-            os.chown(folder, *self._owner)
+        hand_over(folder, self._owner)
         fresh = not self._data.exists()
         if fresh:
             self._initialise()
@@ -100,10 +97,3 @@ class PrivatePostgres:
             group=group,
             extra_groups=[] if self._owner else None,
         )
-
-
-def _let_in(folder: Path) -> None:
-    """Let the server's user pass through the folders above, such as those that pytest makes for one user alone."""
-    for parent in folder.parents:
-        if parent.owner() == "root" and not parent.stat().st_mode & 0o001 and parent != Path("/root"):
-            parent.chmod(parent.stat().st_mode | 0o011)

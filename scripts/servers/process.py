@@ -7,6 +7,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -48,6 +49,18 @@ def unprivileged(user: str) -> tuple[int, int] | None:
     except KeyError:
         entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
+
+
+def hand_over(folder: Path, owner: tuple[int, int] | None) -> None:
+    """Give a folder to the user that a server runs as, and let that user pass through temporary folders above it, such
+    as those that pytest makes for one user alone."""
+    if owner is None:
+        return
+    os.chown(folder, *owner)
+    top = Path(tempfile.gettempdir())
+    for parent in folder.parents:
+        if parent.is_relative_to(top) and parent != top:
+            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 class PrivateProcess:

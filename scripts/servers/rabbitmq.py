@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from scripts.servers.process import PrivateProcess, free_port, program, unprivileged
+from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
 
 
 class PrivateRabbit:
@@ -24,8 +24,7 @@ class PrivateRabbit:
         self._port, self._epmd_port = free_port(), free_port()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plugins").write_text("[].\n")
-        if self._owner:
-            os.chown(folder, *self._owner)
+        hand_over(folder, self._owner)
         self._env = self._environment()
         self.start()
 

@@ -24,8 +24,6 @@ QUICK = {"10s": 0.1, "60s": 0.2}
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
     folder = tmp_path_factory.mktemp("rabbit")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
     try:
         server = PrivateRabbit(folder / "data")
     except ServerMissing as missing:

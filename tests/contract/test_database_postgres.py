@@ -13,11 +13,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import OperationalError
 
 from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.db import SERVICES, migrate, open_database, pending
+from fiapx.core.errors import InvalidToken, Unavailable
 from fiapx.core.events import Event
+from fiapx.core.ports import Identity
 from fiapx.server.relay import Relay
 from scripts.servers.postgres import PrivatePostgres
 from scripts.stack import FIAPX
@@ -100,7 +101,7 @@ def test_a_server_that_is_away_is_told_of_and_comes_back(tmp_path: Path) -> None
         engine = open_database(server.url("notify"))
         migrate(engine, "notify")
         server.stop()
-        with pytest.raises(OperationalError):
+        with pytest.raises(Unavailable):
             pending(engine, "notify")
         server.start()
         assert pending(engine, "notify") is None
@@ -150,6 +151,21 @@ def _drained(relays: list[Relay], service: Processing) -> bool:
         return not connection.scalar(text("SELECT count(*) FROM outbox WHERE published_ms IS NULL"))
 
 
+def test_nothing_of_a_deleted_user_comes_back(service: Processing) -> None:
+    """Uploads and deletions of the same user, at once: what was accepted before is deleted, and nothing after."""
+    for number in range(20):
+        user = Identity(f"user-{number}", "x@example.com", "s")
+        with ThreadPoolExecutor(8) as threads:
+            accepted = [threads.submit(service.queue_job, user) for _ in range(4)]
+            deleted = [threads.submit(service.store.delete_user, user.user_id) for _ in range(4)]
+        assert [job.exception() for job in deleted] == [None] * 4
+        for upload in accepted:
+            error = upload.exception()
+            assert error is None or isinstance(error, InvalidToken), error
+        assert service.reads.jobs(user.user_id, None, None, 10) == []
+        assert service.reads.videos(user.user_id, None, None, 10) == []
+
+
 _MANY = 200_000
 
 
@@ -180,21 +196,29 @@ def test_no_query_in_use_reads_a_whole_table(service: Processing) -> None:
     assert len(statements) > 15
     for statement, parameters in statements:
         if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
-            assert "Seq Scan on jobs" not in _plan(service.engine, statement, parameters), statement
+            plan = _plan(service.engine, statement, parameters)
+            assert not [table for table in _TABLES if f"Seq Scan on {table}" in plan], f"{statement}: {plan}"
+
+
+_TABLES = ("jobs", "videos", "outbox", "idempotency")
+_ROWS = (
+    """INSERT INTO jobs (id, user_id, video_id, video_name, options, state, created_ms, finished_ms, result_key,
+                         cache_key)
+       SELECT gen_random_uuid(), 'user-' || n % 1000, gen_random_uuid(), 'a.mp4', '{"format": "jpg"}', 'completed',
+              n, n, 'jobs/' || n || '/1.zip', 'key-' || n FROM generate_series(1, :many) AS n""",
+    """INSERT INTO videos (id, user_id, name, size, sha256, storage_key, created_ms)
+       SELECT n, 'user-' || n % 1000, 'a.mp4', 1, '', 'videos/' || n, n FROM generate_series(1, :many) AS n""",
+    """INSERT INTO outbox (id, type, subject, data, created_ms, published_ms)
+       SELECT n, 'job.queued', n, '{}', n, :now + n FROM generate_series(1, :many) AS n""",
+    """INSERT INTO idempotency (user_id, key, fingerprint, kind, resource_id, created_ms)
+       SELECT 'user-' || n % 1000, n, '', 'job', n, :now + n FROM generate_series(1, :many) AS n""",
+)
 
 
 def _fill(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(
-            text(
-                """INSERT INTO jobs (id, user_id, video_id, video_name, options, state, created_ms, finished_ms,
-                       result_key, cache_key)
-                   SELECT gen_random_uuid(), 'user-' || n % 1000, gen_random_uuid(), 'a.mp4', '{"format": "jpg"}',
-                       'completed', n, n, 'jobs/' || n || '/1.zip', 'key-' || n
-                   FROM generate_series(1, :many) AS n"""
-            ),
-            {"many": _MANY},
-        )
+        for rows in _ROWS:
+            connection.execute(text(rows), {"many": _MANY, "now": 4_000_000_000_000})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 

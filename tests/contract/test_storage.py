@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -225,3 +227,13 @@ def test_a_store_that_is_away_is_unavailable(tmp_path: Path) -> None:
         away.check()
     with pytest.raises(Unavailable):
         put(away, "videos/a", b"x")
+
+
+def test_a_store_that_is_silent_is_told_of_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        storage = S3Storage("b", endpoint=address, access_key="k", secret_key="s", scratch=tmp_path)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            storage.check()
+        assert time.monotonic() - started < 15  # and not the minute of its other requests

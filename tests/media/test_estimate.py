@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def changing(clips: Path) -> Path:
     path = clips / "changing.mp4"
     if not path.exists():
         noise = "testsrc2=s=320x240:r=10:d=60,noise=alls='20':allf=t,gblur=sigma=4:enable='lt(t,30)'"
-        ffmpeg("-f", "lavfi", "-i", noise, *X264, "-g", "10", "-sc_threshold", "0", str(path))
+        own = path.with_name(f"{os.getpid()}-{path.name}")  # the folder is shared, and others may look for it now
+        ffmpeg("-f", "lavfi", "-i", noise, *X264, "-g", "10", "-sc_threshold", "0", str(own))
+        own.rename(path)
     return path
 
 

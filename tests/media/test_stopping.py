@@ -57,10 +57,12 @@ def children(pid: int) -> set[int]:
 
 
 def own_decoders() -> set[int]:
-    """The children of this process, without the server that other tests here may share."""
-    mine = children(os.getpid())
-    servers = {child for child in mine if b"\0up\0" in _command(child)}
-    return mine.difference(servers, *map(children, servers))
+    """The decoders among the children of this process: servers that other tests here share are children, too."""
+    return {child for child in children(os.getpid()) if _decodes(_command(child))}
+
+
+def _decodes(command: bytes) -> bool:
+    return b"fiapx.media" in command or b"ffmpeg" in command.partition(b"\0")[0]
 
 
 def _command(pid: int) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import asdict
+from typing import Final
 
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
@@ -15,7 +16,10 @@ from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, result_k
 from fiapx.server.processing.reuse import cache_key, reuse
 from fiapx.server.processing.tables import deleted_users, idempotency, jobs, videos
 from fiapx.server.processing.transitions import Transitions
-from fiapx.server.sql import now_ms
+from fiapx.server.sql import ago, now_ms
+
+_USER_LOCK: Final = 7240553
+"""The class of advisory locks on users."""
 
 
 class AlreadyAccepted(Exception):
@@ -39,6 +43,7 @@ class Store:
         """
         job_id = str(uuid.uuid4())
         with self._transitions.begin() as connection:
+            _shut_out(connection, user_id, deletion=False)
             if _deleted(connection, user_id):
                 raise InvalidToken
             self._transitions.touched(connection, user_id)
@@ -148,6 +153,7 @@ class Store:
         """Forget everything of a user, for good; return the storage keys that are free now."""
         with self._transitions.begin() as connection:
             self._transitions.touched(connection, user_id)
+            _shut_out(connection, user_id, deletion=True)
             if not _deleted(connection, user_id):
                 connection.execute(insert(deleted_users).values(user_id=user_id, deleted_ms=now_ms()))
             connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
@@ -159,7 +165,8 @@ class Store:
     def unclaimed(self, keys: Collection[str]) -> set[str]:
         """Those of the storage keys that no video, no result and no running attempt owns."""
         with self._transitions.reader.connect() as connection:
-            owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.storage_key.in_(keys))))
+            video_ids = {key.split("/")[1] for key in keys if key.startswith("videos/")}
+            owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.id.in_(video_ids))))
             owned |= _results(connection, keys)
             job_ids = {key.split("/")[1] for key in keys if key.startswith("jobs/")}
             for row in connection.execute(
@@ -171,7 +178,7 @@ class Store:
     def forget_keys(self, older_than: float) -> None:
         """Drop Idempotency-Keys from more than so many seconds ago."""
         with self._transitions.engine.begin() as connection:
-            connection.execute(delete(idempotency).where(idempotency.c.created_ms < now_ms() - int(older_than * 1000)))
+            connection.execute(delete(idempotency).where(idempotency.c.created_ms < ago(older_than)))
 
 
 def _results(connection: Connection, keys: Collection[str]) -> set[str]:
@@ -184,6 +191,16 @@ def _lock_owners(connection: Connection, key: str | None) -> None:
     if key is not None:
         owners = select(jobs.c.id).where(jobs.c.result_key == key).order_by(jobs.c.id)
         connection.execute(owners.with_for_update()).all()
+
+
+def _shut_out(connection: Connection, user_id: str, *, deletion: bool) -> None:
+    """Let uploads of a user pass beside each other, but none beside the deletion of all that the user has.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock if deletion else func.pg_advisory_xact_lock_shared
+        connection.execute(select(lock(_USER_LOCK, func.hashtext(user_id))))
 
 
 def _deleted(connection: Connection, user_id: str) -> bool:

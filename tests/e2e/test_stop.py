@@ -18,6 +18,9 @@ from tests.e2e.conftest import FRAMES
 from tests.e2e.kit import FIAPX, Account, Server, environment, freeze, get
 from tests.processing_kit import eventually
 
+WIDTH = 960
+"""Of a picture that takes long enough for a job to be met while it runs, on any machine."""
+
 
 @contextmanager
 def _watching(ana: Account, job_id: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
@@ -34,7 +37,7 @@ def _watching(ana: Account, job_id: str, folder: Path) -> Iterator[subprocess.Po
 def test_a_job_that_outlasts_the_grace_is_given_back_uncharged(numbered: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="0.5") as server:
         ana = server.account()
-        job_id = ana.upload(numbered, fps=25, format="png")
+        job_id = ana.upload(numbered, fps=25, format="png", width=WIDTH, upscale=True)
         ana.reach(job_id)
         freeze(server.decoders())
         with _watching(ana, job_id, tmp_path) as watch:
@@ -56,7 +59,7 @@ def test_a_job_that_outlasts_the_grace_is_given_back_uncharged(numbered: Path, t
 def test_with_enough_grace_a_job_ends_while_new_requests_are_refused(numbered: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
-        job_id = ana.upload(numbered, fps=25, format="png")
+        job_id = ana.upload(numbered, fps=25, format="png", width=WIDTH, upscale=True)
         ana.reach(job_id)
         decoders = server.decoders()
         freeze(decoders)
@@ -136,7 +139,7 @@ def test_no_upload_is_waited_for_in_a_hurry_or_past_the_grace(tmp_path: Path, gr
 def test_event_streams_end_at_the_first_signal(numbered: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
-        job_id = ana.upload(numbered, fps=25, format="png")
+        job_id = ana.upload(numbered, fps=25, format="png", width=WIDTH, upscale=True)
         ana.reach(job_id)
         decoders = server.decoders()
         freeze(decoders)

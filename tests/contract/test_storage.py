@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -237,3 +238,15 @@ def test_a_store_that_is_silent_is_told_of_in_time(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             storage.check()
         assert time.monotonic() - started < 15  # and not the minute of its other requests
+
+
+def test_a_full_scratch_folder_is_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> BinaryIO:
+        return open("/dev/full", "w+b")  # noqa: PTH123 - like a temporary file
+
+    monkeypatch.setattr("fiapx.adapters.storage_s3.tempfile.TemporaryFile", full)
+    storage = S3Storage("b", endpoint="http://127.0.0.1:1", access_key="k", secret_key="s", scratch=tmp_path)
+    with storage.create("videos/a") as writer:
+        writer.write(b"never wanted")
+    with pytest.raises(NoSpace):
+        put(storage, "videos/a", b"x")

@@ -76,13 +76,18 @@ def test_a_paused_broker_does_not_hold_the_publisher(bus: RabbitBus, broker: Pri
     bus.publish(event(JOB_QUEUED))
     broker.pause()
     try:
-        with pytest.raises(Unavailable):  # the signal may arrive a moment late, and the first be confirmed still
-            for number in range(100):
-                bus.publish(event(JOB_QUEUED, f"2.{number}"))
+        with pytest.raises(Unavailable):
+            _publish_many(bus)
     finally:
         broker.resume()
     bus.publish(event(JOB_QUEUED, "3"))
     bus.check()
+
+
+def _publish_many(bus: RabbitBus) -> None:
+    """The signal that pauses the broker may arrive a moment late, and the first event be confirmed still."""
+    for number in range(100):
+        bus.publish(event(JOB_QUEUED, f"2.{number}"))
 
 
 def test_each_message_wakes_one_of_those_who_wait(bus: RabbitBus, broker: PrivateRabbit) -> None:

@@ -64,7 +64,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 def check_info(info: VideoInfo) -> None:
     """Raise ValueError for what `chain` must not put into a graph: `info` comes from a child that is not trusted."""
-    numbers = (info.width, info.height, info.start_pts, info.declared_frames, info.rotation)
+    numbers = (info.width, info.height, info.start_pts, info.own_start, info.declared_frames, info.rotation)
     names = (info.format, info.codec, info.pixel_format)
     if not (
         {*info.orientation} <= _TURNS

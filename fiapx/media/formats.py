@@ -23,6 +23,8 @@ DECODERS: Final = frozenset(
         *("gif", "png"),
     )
 )
+JOINABLE: Final = frozenset({"mpegts", "mpeg"})
+"""Containers that may start their clock anew in the middle."""
 PROTOCOLS: Final = "file"
 MAX_STREAMS: Final = 64
 DECODER_OPTIONS: Final = {"flags": "+bitexact", "idct": "simple"}

@@ -12,13 +12,12 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from fiapx.core.errors import CorruptMedia
+from fiapx.media.formats import JOINABLE
 from fiapx.media.model import NOT_SHOWN, Index
 
 _REORDERING: Final = frozenset({"h264", "hevc"})
 _NO_TIMES: Final = frozenset({"mpegvideo"})
 """Bare streams: versions of FFmpeg disagree on the times that they make up."""
-_JOINABLE: Final = frozenset({"mpegts", "mpeg"})
-"""Containers that may start their clock anew in the middle."""
 _JUMP: Final = 10
 """Seconds between two packets from which on FFmpeg takes their clocks for different ones."""
 _MPEG4_PICTURE: Final = b"\0\0\1\xb6"
@@ -26,7 +25,7 @@ _MPEG4_PICTURE: Final = b"\0\0\1\xb6"
 
 def build_index(container: InputContainer, stream: VideoStream) -> Index:
     """Demux to the end. Raises CorruptMedia where there is not one packet of video."""
-    builder = _Builder(stream, Fraction(container.start_time or 0, av.time_base))
+    builder = _Builder(stream, Fraction(container.start_time or 0, av.time_base), mp4="mp4" in container.format.name)
     try:
         for packet in container.demux():
             builder.add(packet)
@@ -36,14 +35,14 @@ def build_index(container: InputContainer, stream: VideoStream) -> Index:
     no_times = container.format.name in _NO_TIMES or (avi and stream.codec_context.codec.name in _REORDERING)
     no_times |= (
         builder.packed
-        or (builder.jumps and container.format.name in _JOINABLE)
+        or (builder.jumps and container.format.name in JOINABLE)
         or (builder.mpeg4 and stream.codec_context.has_b_frames and builder.in_order and builder.depends)
     )
     return builder.index(reliable=not no_times, frames_by_time=avi)
 
 
 class _Builder:
-    def __init__(self, stream: VideoStream, start: Fraction) -> None:
+    def __init__(self, stream: VideoStream, start: Fraction, *, mp4: bool) -> None:
         self._stream_index = stream.index
         self._start = start
         rate = stream.average_rate
@@ -54,13 +53,16 @@ class _Builder:
         self.jumps = False
         """Decoding times go back, or far ahead."""
         self._decoded: int | None = None
+        self._begin: tuple[int, int] | None = None
+        """Decoding and presentation time of the first packet, where it is decoded and not shown."""
+        self._decoded_end = 0
         self.in_order = True
         """Each packet is shown after the one before, as where there are no B-frames."""
         self._pts = array("q")
         self._keyframes = bytearray()
         self._last: int | None = None
         self._end = 0
-        self._declared_end = _declared_end(stream)
+        self._declared_end = _declared_end(stream) if mp4 else None
         self._streams_end = start
         self._untimed = 0
         self._packets = 0
@@ -84,8 +86,11 @@ class _Builder:
             step = 0 if self._decoded is None else packet.dts - self._decoded
             self.jumps |= not 0 <= step * packet.time_base <= _JUMP
             self._decoded = packet.dts
+            self._decoded_end = packet.dts + (packet.duration or self._frame_ticks)
         self.packed |= self.mpeg4 and bytes(packet).count(_MPEG4_PICTURE) > 1
         self._keyframes.append(packet.is_keyframe)
+        if packet.is_discard and self._packets == 1 and packet.dts is not None and packet.pts is not None:
+            self._begin = packet.dts, packet.pts
         if packet.is_discard or time is None:
             self._pts.append(NOT_SHOWN)
             return
@@ -101,9 +106,16 @@ class _Builder:
 
     def _video_end(self) -> int:
         """Last frame's pts plus its duration. MP4 stores the steps between decoding times, which are no durations where
-        frames are reordered, but never reach past the duration of the whole stream."""
-        declared = self._declared_end
-        return self._end if declared is None or declared <= (self._last or 0) else min(declared, self._end)
+        frames are reordered, but never reach past the duration of the whole stream. Where an edit list begins between
+        two frames, FFmpeg shows the second one earlier, and not the declared end; but decoding and showing last equally
+        long."""
+        ends = [self._end]
+        if self._declared_end is not None:
+            ends.append(self._declared_end)
+            if self._begin is not None:
+                decoded, shown = self._begin
+                ends.append(shown + self._decoded_end - decoded)
+        return min((end for end in ends if end > (self._last or 0)), default=self._end)
 
     def index(self, *, reliable: bool, frames_by_time: bool) -> Index:
         """`frames_by_time`: a tick is a frame, and those that were dropped have no packets."""

@@ -113,6 +113,8 @@ class VideoInfo:
     """Names of `colours`."""
     peak: float = 0
     """The brightest light in cd/m², where an HDR video says so, else 0."""
+    own_start: int = 0
+    """The container's start time in ticks, as FFmpeg's own times have it: they may count from the video's start."""
 
     @property
     def hdr(self) -> str | None:

@@ -54,8 +54,8 @@ class Pictures:
         self.ffmpeg_version: str | None = None
         """That of FFmpeg's command line, where it was used."""
         self.index: Index = self._timed_index(pool.index)
-        self.info: VideoInfo = pool.info if pool.index.reliable else replace(pool.info, start_pts=0)
-        """The reference engine's own times, where the container's are of no use, count from 0."""
+        self.info: VideoInfo = pool.info if pool.index.reliable else _with_own_times(pool.info)
+        """With the reference engine's own times, where the container's are of no use."""
 
     @property
     def engine(self) -> str:
@@ -154,3 +154,7 @@ class Pictures:
                 "The video stores no usable timestamps, which the fast engine needs.", hint="Use --engine auto."
             )
         return self._reference.index(demuxed)
+
+
+def _with_own_times(info: VideoInfo) -> VideoInfo:
+    return replace(info, start_pts=info.own_start)

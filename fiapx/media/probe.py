@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from fiapx.core.errors import CorruptMedia, NoVideoStream, UnsupportedCodec, UnsupportedFormat
 from fiapx.media import filters
 from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
-from fiapx.media.formats import DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS, looks_like_video
+from fiapx.media.formats import DECODERS, FORMATS, JOINABLE, MAX_STREAMS, PROTOCOLS, looks_like_video
 from fiapx.media.model import VideoInfo
 
 _BUFFER = 1 << 20
@@ -88,6 +88,7 @@ def _checked(stream: VideoStream) -> VideoStream:
 def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
     """All that the engine needs to know; `frame` is the first one that could be decoded."""
     time_base = cast("Fraction", stream.time_base)
+    start_pts = _rescale(container.start_time or 0, Fraction(1, av.time_base), time_base)
     turn, rotation = filters.orientation(_display_matrix(frame))
     return VideoInfo(
         format=container.format.name,
@@ -101,13 +102,22 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         orientation=turn,
         rotation=rotation,
         time_base=time_base,
-        start_pts=_rescale(container.start_time or 0, Fraction(1, av.time_base), time_base),
+        start_pts=start_pts,
         declared_duration=_declared_duration(container),
         primaries=PRIMARIES.get(int(frame.color_primaries), UNKNOWN),
         transfer=TRANSFERS.get(int(frame.color_trc), UNKNOWN),
         peak=_peak(frame),
+        own_start=_own_start(container, stream, start_pts),
         declared_frames=stream.frames if container.format.name == "avi" else 0,
     )
+
+
+def _own_start(container: InputContainer, stream: VideoStream, start_pts: int) -> int:
+    """Of containers that may start their clock anew, FFmpeg's command line counts time from the first packet of those
+    streams that it reads: here, of the video alone. Of all others, from the container's start."""
+    if container.format.name not in JOINABLE or stream.start_time is None:
+        return 0
+    return min(start_pts - stream.start_time, 0)
 
 
 def _declared_duration(container: InputContainer) -> float | None:

@@ -53,7 +53,8 @@ class Reference:
     """One video for FFmpeg's command line."""
 
     def __init__(self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch, *, own_times: bool) -> None:
-        """`own_times`: let FFmpeg mend the container's times and count them from 0, as it does by itself."""
+        """`own_times`: let FFmpeg mend the container's times as it does by itself; they count from
+        `VideoInfo.own_start`."""
         self._binary = binary
         self._file = file
         self._limits = limits

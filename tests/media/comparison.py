@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from fiapx.core.errors import FiapxError, NoFrames, UnsupportedFormat
 from fiapx.core.options import extract_options
 from tests.media.clips import ffmpeg
-from tests.media.extracting import run
+from tests.media.extracting import Extracted, run
 from tests.media.streams import Selection, Stream
 
 _NANOSECOND: Final = Fraction(1, 10**9)
@@ -132,14 +132,18 @@ class Tally:
     def _extract(self, path: Path, selection: Selection) -> list[Entry]:
         options = vars(selection) | {"format": "png"}
         try:
-            extracted = run(path, **options, engine="fast")
+            extracted = self._run(path, options)
         except NoFrames:
             return []
-        except UnsupportedFormat:
-            self.refused += 1
-            extracted = run(path, **options, engine="auto")
         rows = zip(extracted.manifest()["frames"], extracted.pixel_digests(), strict=True)
         return [Entry(_micros(row["time"]), _micros(row["shown_at"]), md5) for row, md5 in rows]
+
+    def _run(self, path: Path, options: dict[str, str | None]) -> Extracted:
+        try:
+            return run(path, **options, engine="fast")
+        except UnsupportedFormat:
+            self.refused += 1
+            return run(path, **options, engine="auto")
 
     def counts(self) -> str:
         return (

@@ -184,8 +184,16 @@ OTHERS: Final = (
     Stream("mpeg2", "ts", "constant", "offset", bframes=2, open_gop=True, rate="30000/1001"),
     Stream("vp9", "webm", "constant", "offset", rate="24"),
     Stream("mjpeg", "mkv", "jitter", "offset"),
+    Stream("mpeg4", "mp4", "gaps", "cut", bframes=2, gop=30, frames=30),
+    Stream("mpeg1", "mpg", "gaps", "late", gop=26, frames=28, rate="24"),
 )
-"""Rarer codecs, edit lists, and clocks that do not start at zero."""
+"""Rarer codecs, edit lists, clocks that do not start at zero, and ends that are not where the container says."""
+
+UNTIMED: Final = (
+    Stream("mpeg1", "mpg", "constant", "late", gop=1, frames=36, rate="24"),
+    Stream("mpeg2", "mpg", "gaps", "late", gop=1, frames=60, rate="50"),
+)
+"""Late streams with times of no use, so that FFmpeg's own ones have to be counted from the container's start."""
 
 
 @st.composite

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.media.comparison import Tally
-from tests.media.streams import CODECS, OTHERS, SELECTIONS, USUAL, Selection, Stream, grid, selections, streams
+from tests.media.streams import CODECS, OTHERS, SELECTIONS, UNTIMED, USUAL, Selection, Stream, grid, selections, streams
 
 GRID = (*grid(), *OTHERS)
 STREAMS = int(os.environ.get("FIAPX_EXACT_STREAMS", "0"))
@@ -84,6 +84,15 @@ def test_of_frames_with_the_same_time_the_last_is_shown(tmp_path: Path) -> None:
     )
     assert tally.refused == 2
     assert not tally.mismatches
+
+
+@pytest.mark.parametrize("stream", UNTIMED, ids=lambda stream: stream.codec)
+def test_times_of_ffmpegs_own_count_from_the_containers_start(stream: Stream, tmp_path: Path) -> None:
+    tally = Tally()
+    chosen = [Selection("5"), Selection("1", start="165ms"), Selection("5", end="170ms")]
+    tally.compare(stream, chosen, tmp_path)
+    assert tally.refused >= 2
+    assert not tally.mismatches, str(tally)
 
 
 DEFECTS = {

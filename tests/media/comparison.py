@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fiapx.core.errors import FiapxError, NoFrames, UnsupportedFormat
 from fiapx.core.options import extract_options
@@ -130,7 +130,7 @@ class Tally:
             self.mismatches.append(f"{stream}: FFmpeg finds no picture in it")
 
     def _extract(self, path: Path, selection: Selection) -> list[Entry]:
-        options = vars(selection) | {"format": "png"}
+        options: dict[str, Any] = vars(selection) | {"format": "png"}
         try:
             extracted = self._run(path, options)
         except NoFrames:
@@ -138,7 +138,7 @@ class Tally:
         rows = zip(extracted.manifest()["frames"], extracted.pixel_digests(), strict=True)
         return [Entry(_micros(row["time"]), _micros(row["shown_at"]), md5) for row, md5 in rows]
 
-    def _run(self, path: Path, options: dict[str, str | None]) -> Extracted:
+    def _run(self, path: Path, options: dict[str, Any]) -> Extracted:
         try:
             return run(path, **options, engine="fast")
         except UnsupportedFormat:

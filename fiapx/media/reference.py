@@ -59,7 +59,7 @@ class Reference:
         self._file = file
         self._limits = limits
         self._watch = watch
-        self._times = {} if own_times else {"copyts": None}
+        self._own_times = own_times
 
     def index(self, demuxed: Index) -> Index:
         """The index as FFmpeg's decoder times the frames, for containers that store no usable times.
@@ -120,7 +120,8 @@ class Reference:
 
     def _source(self) -> Any:
         """The video's stream with every safeguard that FFmpeg has."""
-        return ffmpeg.input(
+        times = {} if self._own_times else {"copyts": None}
+        source = ffmpeg.input(
             f"file:/dev/fd/{self._file.fileno()}",
             format_whitelist=FORMATS,
             protocol_whitelist=PROTOCOLS,
@@ -129,9 +130,11 @@ class Reference:
             max_pixels=self._limits.max_pixels,
             threads=_THREADS,
             noautorotate=None,
-            **self._times,
+            **times,
             **DECODER_OPTIONS,
         )["V:0"]
+        # times that FFmpeg makes up may step back: the frame stays the next one to be shown
+        return source.filter("setpts", "max(PREV_OUTPTS,PTS)") if self._own_times else source
 
     @contextmanager
     def _run(self, output: Any) -> Iterator[tuple[Supervised, _Times]]:

@@ -40,7 +40,9 @@ class Witness:
         )
         self._rates = {selection.fps: folder / f"{number}.md5" for number, selection in enumerate(selections)}
         everything = folder / "all.md5"
-        arguments = ["-flags", "+bitexact", "-idct", "simple", "-threads", "1", "-i", str(path)]
+        # where a cut hides a first picture's leading ones, FFmpeg shifts the clock of MPEG-TS after the first frame
+        clock = ("-copyts", "-start_at_zero") if (stream.start, stream.container) == ("cut", "ts") else ()
+        arguments = [*clock, "-flags", "+bitexact", "-idct", "simple", "-threads", "1", "-i", str(path)]
         output = ("-fps_mode", "passthrough", "-f", "framemd5")
         for rate, file in self._rates.items():
             chain = f"fps={rate}:round=up,{convert}"

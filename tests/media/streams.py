@@ -186,14 +186,17 @@ OTHERS: Final = (
     Stream("mjpeg", "mkv", "jitter", "offset"),
     Stream("mpeg4", "mp4", "gaps", "cut", bframes=2, gop=30, frames=30),
     Stream("mpeg1", "mpg", "gaps", "late", gop=26, frames=28, rate="24"),
+    Stream("hevc", "ts", "gaps", "cut", bframes=3, open_gop=True, gop=8, frames=36),
 )
 """Rarer codecs, edit lists, clocks that do not start at zero, and ends that are not where the container says."""
 
 UNTIMED: Final = (
     Stream("mpeg1", "mpg", "constant", "late", gop=1, frames=36, rate="24"),
     Stream("mpeg2", "mpg", "gaps", "late", gop=1, frames=60, rate="50"),
+    Stream("mpeg2", "mpg", "gaps", "late", bframes=2, gop=7, frames=69, rate="50"),
 )
-"""Late streams with times of no use, so that FFmpeg's own ones have to be counted from the container's start."""
+"""Late streams with times of no use, so that FFmpeg's own ones have to be counted from the container's start; those of
+the last one step back."""
 
 
 @st.composite

@@ -86,7 +86,7 @@ def test_of_frames_with_the_same_time_the_last_is_shown(tmp_path: Path) -> None:
     assert not tally.mismatches
 
 
-@pytest.mark.parametrize("stream", UNTIMED, ids=lambda stream: stream.codec)
+@pytest.mark.parametrize("stream", UNTIMED, ids=lambda stream: f"{stream.codec}-{stream.gop}")
 def test_times_of_ffmpegs_own_count_from_the_containers_start(stream: Stream, tmp_path: Path) -> None:
     tally = Tally()
     chosen = [Selection("5"), Selection("1", start="165ms"), Selection("5", end="170ms")]

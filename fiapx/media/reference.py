@@ -75,8 +75,7 @@ class Reference:
         if not shown:
             raise CorruptMedia("No picture of the video can be decoded.")
         pts = array("q", (frame.pts for frame in shown))
-        last_step = pts[-1] - pts[-2] if len(pts) > 1 else 1
-        end = pts[-1] + (shown[-1].duration or last_step)
+        end = pts[-1] + (shown[-1].duration or _last_length(demuxed))
         keyframes = bytes(frame.key for frame in shown)
         return replace(demuxed, pts=pts, keyframes=keyframes, end_pts=end, reliable=True)
 
@@ -201,6 +200,11 @@ class _Times:
         """All that there are, once FFmpeg has ended."""
         while not self._found.empty():
             yield self.next()
+
+
+def _last_length(demuxed: Index) -> int:
+    """Ticks that the container gives the last frame, for versions of FFmpeg whose showinfo tells none."""
+    return max(demuxed.end_pts - max(demuxed.shown(), default=0), 1)
 
 
 def _any_of(pts: Sequence[int]) -> str:

@@ -194,9 +194,10 @@ UNTIMED: Final = (
     Stream("mpeg1", "mpg", "constant", "late", gop=1, frames=36, rate="24"),
     Stream("mpeg2", "mpg", "gaps", "late", gop=1, frames=60, rate="50"),
     Stream("mpeg2", "mpg", "gaps", "late", bframes=2, gop=7, frames=69, rate="50"),
+    Stream("mpeg1", "mpg", "gaps", "zero", bframes=2, gop=1, frames=65),
 )
-"""Late streams with times of no use, so that FFmpeg's own ones have to be counted from the container's start; those of
-the last one step back."""
+"""Streams with times of no use: those of late ones, which FFmpeg makes up, have to be counted from the container's
+start; some step back; and the last step says nothing of the last frame's length."""
 
 
 @st.composite

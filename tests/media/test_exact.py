@@ -86,8 +86,8 @@ def test_of_frames_with_the_same_time_the_last_is_shown(tmp_path: Path) -> None:
     assert not tally.mismatches
 
 
-@pytest.mark.parametrize("stream", UNTIMED, ids=lambda stream: f"{stream.codec}-{stream.gop}")
-def test_times_of_ffmpegs_own_count_from_the_containers_start(stream: Stream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", UNTIMED, ids=lambda stream: f"{stream.codec}-{stream.start}-{stream.gop}")
+def test_times_that_ffmpeg_makes_up_are_taken_as_it_means_them(stream: Stream, tmp_path: Path) -> None:
     tally = Tally()
     chosen = [Selection("5"), Selection("1", start="165ms"), Selection("5", end="170ms")]
     tally.compare(stream, chosen, tmp_path)

@@ -19,9 +19,6 @@ from fiapx.core.errors import Unavailable, UsageError
 Service = Literal["auth", "processing", "notify"]
 SERVICES: Final[tuple[Service, ...]] = ("auth", "processing", "notify")
 
-_CONNECT: Final = 3
-"""Seconds; a server that does not answer is noticed within three times as many."""
-
 
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
@@ -33,37 +30,19 @@ def open_database(url: str, *, pool_size: int = 5, statement_timeout: float = 15
 
     SQLite runs in WAL with synchronous=FULL (a commit survives power loss), and every transaction that may write
     takes the write lock at its start: a deferred one fails when it tries to upgrade after somebody else's commit.
-    On PostgreSQL at most `pool_size` connections are open, each statement ends after `statement_timeout` seconds, and
-    a connection that was lost meanwhile is replaced before it is used.
+    On PostgreSQL at most `pool_size` connections are open, each statement ends after `statement_timeout` seconds, or
+    three later by itself where the server does not answer at all, and a connection that was lost meanwhile is replaced
+    before it is used.
     Errors keep the values of a statement to themselves: logs hold no addresses and no hashes.
     """
     if make_url(url).get_backend_name() != "sqlite":
-        return _open_server(url, pool_size, statement_timeout)
+        from fiapx.adapters.postgres import open_server  # the embedded service does without the driver
+
+        return open_server(url, pool_size, statement_timeout)
     engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _open_server(url: str, pool_size: int, statement_timeout: float) -> Engine:
-    milliseconds = int(statement_timeout * 1000)
-    return create_engine(
-        make_url(url).set(drivername="postgresql+psycopg2"),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=_CONNECT,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        connect_args={
-            "application_name": "fiapx",
-            "connect_timeout": _CONNECT,
-            "keepalives_idle": 10,
-            "keepalives_interval": _CONNECT,
-            "keepalives_count": 2,
-            "tcp_user_timeout": 3000 * _CONNECT,
-            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
-        },
-    )
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -33,19 +33,24 @@ class Monitor:
         self._heartbeat = heartbeat
         self._renewed = started
         self._done = Event()
-        self._thread = Thread(target=self._run, name=f"monitor-{claim.job_id}", daemon=True)
+        self._threads = [
+            Thread(target=run, name=f"{name}-{claim.job_id}", daemon=True)
+            for name, run in (("monitor", self._run), ("lease", self._watch_time))
+        ]
         self.lost = False
         """The job is no longer ours."""
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while not self._done.wait(min(_LOOK, self._heartbeat)):
@@ -55,9 +60,17 @@ class Monitor:
                 return self._stop("lease_lost")
             except Exception as error:  # noqa: BLE001 - the database may come back in time
                 log.warning("lease_not_renewed", job_id=self._claim.job_id, error=str(error))
-            if time.monotonic() > self._renewed + self._leases.lease * (1 - _MARGIN):
+        return None
+
+    def _watch_time(self) -> None:
+        """Beside the other thread, which may be waiting for a database that has stopped."""
+        while not self._done.wait(max(0.0, self._left())):
+            if self._left() <= 0:
                 return self._stop("lease_not_renewable")
         return None
+
+    def _left(self) -> float:
+        return self._renewed + self._leases.lease * (1 - _MARGIN) - time.monotonic()
 
     def _look(self) -> None:
         now = time.monotonic()

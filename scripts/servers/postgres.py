@@ -63,7 +63,7 @@ class PrivatePostgres:
             self._process = None
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """It keeps its connections, the kernel takes new ones, and nothing is answered."""
         assert self._process is not None
         self._process.signal(signal.SIGSTOP)
 

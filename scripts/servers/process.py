@@ -63,6 +63,22 @@ def hand_over(folder: Path, owner: tuple[int, int] | None) -> None:
             parent.chmod(parent.stat().st_mode | 0o011)
 
 
+def descendants(pid: int) -> set[int]:
+    """The children of a process, and theirs."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        young = children.get(waiting.pop(), [])
+        found.update(young)
+        waiting += young
+    return found
+
+
 class PrivateProcess:
     """A server of ours alone: it and its children end with `stop`. Its output goes to a file in `folder`."""
 
@@ -115,9 +131,16 @@ class PrivateProcess:
             time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
-        """To the whole group: SIGSTOP pauses the server with its children, SIGCONT lets it go on."""
+        """To the server with all its children: SIGSTOP pauses them, SIGCONT lets them go on.
+
+        Those of PostgreSQL leave the group of their parent.
+        """
+        children = descendants(self._process.pid)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+        for child in children | descendants(self._process.pid):  # one may have come in between
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
 
     def stop(self) -> None:
         """End it; what has not ended in ten seconds is killed."""
@@ -129,6 +152,6 @@ class PrivateProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL for the whole group."""
+        """SIGKILL for all of them."""
         self.signal(signal.SIGKILL)
         self._process.wait()

@@ -287,10 +287,12 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path, engine: Engine) -> None:
         assert (state(service, job_id), service.row(job_id).attempt) == ("completed", 1)
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["away", "silent"])
 def test_a_worker_that_cannot_renew_stops_before_the_lease_is_over(
-    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     stopped: list[float] = []
+    back = threading.Event()
 
     def timed(cancelled: threading.Event) -> None:
         cancelled.wait(20)
@@ -298,6 +300,8 @@ def test_a_worker_that_cannot_renew_stops_before_the_lease_is_over(
         raise Cancelled
 
     def down(*_: object) -> None:
+        if silent:
+            back.wait(20)
         raise OperationalError("SELECT", None, OSError("the database is away"))
 
     engine.behave = timed
@@ -308,6 +312,7 @@ def test_a_worker_that_cannot_renew_stops_before_the_lease_is_over(
         job_id = service.queue_job()
         eventually(lambda: bool(stopped))
         assert stopped[0] - started < 2.0
+        back.set()
         eventually(lambda: results(service) == [])
         assert state(service, job_id) == "running"
         time.sleep(0.3)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -39,6 +39,18 @@ def _listed(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """A list in TOML, or separated by commas in the environment."""
+
+
+def _rises(value: tuple[int, int] | None) -> tuple[int, int] | None:
+    if value is not None and not 1 <= value[0] <= value[1] <= _MOST_WORKERS:
+        raise ValueError(f"must be two numbers such as 1,4: the fewest, and the most, up to {_MOST_WORKERS}")
+    return value
+
+
+_MOST_WORKERS = 64
+
+Span = Annotated[tuple[int, int] | None, NoDecode, BeforeValidator(_listed), AfterValidator(_rises)]
+"""The fewest and the most."""
 
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "rabbitmq_url": ("amqp", "amqps")}
@@ -149,6 +161,14 @@ class Settings(BaseSettings):
     """Longest silence of a client in the middle of a request body."""
 
     concurrency: int = Field(1, ge=1, le=64)
+    cores: int | None = Field(None, ge=1)
+    """For the decoders of one process; what its container was granted where it is not given."""
+    autoscale: Span = None
+    """Fewest and most worker processes under one supervisor."""
+    autoscale_age: float = Field(10, gt=0)
+    """A job that waits longer than this wants one more process."""
+    autoscale_idle: float = Field(60, gt=0)
+    """A queue that is empty for as long wants one fewer."""
     lease: float = Field(30, gt=0)
     heartbeat: float = Field(10, gt=0, validate_default=True)
     reaper_interval: float = Field(5, gt=0)

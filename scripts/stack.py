@@ -58,6 +58,11 @@ class RoleProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
+
     def start(self) -> None:
         self._ready.clear()
         process = self._process = subprocess.Popen(

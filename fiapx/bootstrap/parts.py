@@ -117,8 +117,8 @@ def make_notifier(settings: Settings, engine: Engine, url: str) -> Notifier:
 
 
 def make_worker(settings: Settings, leases: Leases, storage: Storage, cache: Cache, bus: Bus) -> Worker:
-    """Its jobs share the cores that this process is granted."""
-    decoders = max(1, granted_cores() // settings.concurrency)
+    """Its jobs share the cores that this process may use."""
+    decoders = max(1, (settings.cores or granted_cores()) // settings.concurrency)
     limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
     workshop = Workshop(leases, storage, cache, limits, settings.heartbeat, settings.ffmpeg, decoders)
     return Worker(workshop, bus, concurrency=settings.concurrency)

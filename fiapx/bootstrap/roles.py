@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
@@ -52,7 +52,6 @@ from fiapx.server.proxy.upstream import Upstream
 from fiapx.server.relay import Relay
 from fiapx.server.sessions import CachedSessions, EndedSessions
 from fiapx.settings import Settings
-from fiapx.worker.run import Worker
 
 ServeRole = Literal["gateway", "auth", "processing"]
 SERVE_ROLES: tuple[ServeRole, ...] = ("gateway", "auth", "processing")
@@ -60,9 +59,19 @@ SERVE_ROLES: tuple[ServeRole, ...] = ("gateway", "auth", "processing")
 _AUTH, _PROCESSING = "/api/v1/auth", "/api/v1"
 
 
+class Workforce(Protocol):
+    """Who runs jobs: a worker, or a supervisor of several."""
+
+    def stop(self, grace: float) -> object:
+        """Take no new job, and come to rest: running ones have `grace` seconds, then go back to the queue.
+
+        May be called again, from another thread, with a shorter grace.
+        """
+
+
 @dataclass
 class Role:
-    """One process of a service: what it serves (if anything), its operations' port, its worker (if any).
+    """One process of a service: what it serves (if anything), its operations' port, who runs its jobs (if anybody).
 
     `draining` is set at the first signal to stop.
     """
@@ -70,7 +79,7 @@ class Role:
     ops: FastAPI
     draining: Event
     app: ASGIApp | None = None
-    worker: Worker | None = None
+    worker: Workforce | None = None
 
 
 @dataclass

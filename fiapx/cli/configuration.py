@@ -36,5 +36,5 @@ def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "********"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return value if value is None or isinstance(value, int | float | str) else str(value)

@@ -60,7 +60,12 @@ def worker(
         int | None,
         typer.Option("--concurrency", min=1, max=64, help="Jobs at the same time. [env: FIAPX_CONCURRENCY]"),
     ] = None,
+    autoscale: Annotated[
+        str | None,
+        typer.Option(metavar="MIN,MAX", help="Run as many processes as the queue needs. [env: FIAPX_AUTOSCALE]"),
+    ] = None,
     metrics_port: MetricsPort = None,
+    supervised_by: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a worker: it takes jobs from the queue and extracts their frames.
@@ -68,12 +73,23 @@ def worker(
     It stops at Ctrl-C or SIGTERM once running jobs have ended, or gives them back
     to the queue after FIAPX_GRACE seconds; a second signal stops it now.
 
-    Example: fiapx worker --concurrency 2
+    With --autoscale it starts a process more while jobs wait for longer than
+    FIAPX_AUTOSCALE_AGE, and ends one, after its job, when none has waited for FIAPX_AUTOSCALE_IDLE.
+
+    Example: fiapx worker --autoscale 1,4
     """
-    settings = _start(ctx, as_json, concurrency=concurrency, metrics_port=metrics_port)
+    if supervised_by is not None:
+        from fiapx.media.sandbox import die_with_parent
+
+        die_with_parent(supervised_by)
+    settings = _start(ctx, as_json, concurrency=concurrency, autoscale=autoscale, metrics_port=metrics_port)
+    if settings.autoscale is not None and supervised_by is None:
+        from fiapx.bootstrap.scaled import supervising
+
+        return _run(ctx, settings, "worker", supervising(settings, *settings.autoscale))
     from fiapx.bootstrap.roles import working
 
-    _run(ctx, settings, "worker", working(settings))
+    return _run(ctx, settings, "worker", working(settings))
 
 
 def notify(ctx: typer.Context, metrics_port: MetricsPort = None, as_json: flags.AsJson = False) -> None:

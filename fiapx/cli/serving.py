@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from fiapx.worker.run import Worker
+    from fiapx.bootstrap.roles import Workforce
 
 
 def address(host: str, listener: socket.socket) -> str:
@@ -29,7 +29,7 @@ def address(host: str, listener: socket.socket) -> str:
 def run(
     apps: Sequence[tuple[ASGIApp, socket.socket]],
     draining: Event,
-    worker: Worker | None,
+    worker: Workforce | None,
     grace: float,
     ready: Callable[[], None],
 ) -> None:
@@ -59,7 +59,7 @@ def run(
 
 
 @contextmanager
-def _signals(draining: Event, worker: Worker | None, stop: Event, hurry: Event) -> Iterator[None]:
+def _signals(draining: Event, worker: Workforce | None, stop: Event, hurry: Event) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back and cuts connections at once."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:

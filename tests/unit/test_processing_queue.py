@@ -313,3 +313,17 @@ def test_only_the_owner_can_cancel(service: Processing) -> None:
     with pytest.raises(NotFound):
         service.commands.cancel(BOB, job_id)
     assert service.row(job_id).state == "queued"
+
+
+def test_the_queue_is_as_old_as_the_oldest_job_that_a_worker_could_have(service: Processing) -> None:
+    assert service.reads.oldest_waiting() is None
+    now = service.reads.now()
+    later, first, second = (service.queue_job(content=content) for content in (b"later", b"same", b"same"))
+    set_job(service, later, created_ms=now - 900_000, not_before_ms=now + 600_000)
+    set_job(service, first, created_ms=now - 100_000)
+    set_job(service, second, created_ms=now - 50_000, not_before_ms=now - 20_000)
+    assert 99 < (service.reads.oldest_waiting() or 0) < 130
+    assert service.claim().job_id == first
+    assert service.reads.oldest_waiting() is None  # the second one waits for the first one's result
+    set_job(service, first, state="failed")
+    assert 19 < (service.reads.oldest_waiting() or 0) < 50

@@ -25,6 +25,11 @@ from fiapx.settings import Settings
         ("FIAPX_MAIL_FROM", "", "must be an address"),
         ("FIAPX_BCRYPT_ROUNDS", "3", "greater than or equal to 4"),
         ("FIAPX_PORT", "http", "valid integer"),
+        ("FIAPX_AUTOSCALE", "4,1", "must be two numbers such as 1,4"),
+        ("FIAPX_AUTOSCALE", "0,4", "must be two numbers such as 1,4"),
+        ("FIAPX_AUTOSCALE", "1,65", "must be two numbers such as 1,4"),
+        ("FIAPX_AUTOSCALE", "1,4,5", "at most 2"),
+        ("FIAPX_AUTOSCALE", "many", "valid integer"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:

@@ -11,7 +11,7 @@ import uuid
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
 
 from fiapx.core.errors import CrashLoop, DecoderFailed, FiapxError, LeaseLost, MediaError
 from fiapx.core.jobs import MAX_FAILURES, JobState
@@ -20,6 +20,7 @@ from fiapx.server.processing.model import Claim, video_key
 from fiapx.server.processing.reuse import reuse
 from fiapx.server.processing.tables import jobs, videos
 from fiapx.server.processing.transitions import Transitions
+from fiapx.server.processing.waiting import claimable
 from fiapx.server.sql import now_ms
 
 log = structlog.get_logger(__name__)
@@ -145,12 +146,7 @@ def _owned(row: object | None) -> None:
 
 
 def _fairest() -> Select[str]:
-    """Whose user runs least, then the highest priority, then the longest wait. A job waits for an identical one that
-    runs, to have its result."""
-    twin = jobs.alias()
-    in_the_making = exists().where(
-        twin.c.state == JobState.RUNNING, twin.c.user_id == jobs.c.user_id, twin.c.cache_key == jobs.c.cache_key
-    )
+    """Whose user runs least, then the highest priority, then the longest wait."""
     busy = (
         select(jobs.c.user_id, func.count().label("running"))
         .where(jobs.c.state == JobState.RUNNING)
@@ -160,7 +156,7 @@ def _fairest() -> Select[str]:
     return (
         select(jobs.c.id)
         .select_from(jobs.outerjoin(busy, busy.c.user_id == jobs.c.user_id))
-        .where(jobs.c.state == JobState.QUEUED, jobs.c.not_before_ms <= now_ms(), or_(jobs.c.fresh, ~in_the_making))
+        .where(claimable())
         .order_by(func.coalesce(busy.c.running, 0), jobs.c.priority.desc(), jobs.c.created_ms, jobs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=jobs)

@@ -11,6 +11,7 @@ from fiapx.core.errors import NotFound
 from fiapx.core.jobs import JobState
 from fiapx.server.processing.model import Cursor, Job, QueueStatus, Video
 from fiapx.server.processing.tables import jobs, user_versions, videos
+from fiapx.server.processing.waiting import claimable, waits_since
 from fiapx.server.sql import now_ms, reader
 
 Noun = TypeVar("Noun", Job, Video)
@@ -74,6 +75,13 @@ class Reads:
             ).one()
             running = connection.scalar(select(func.count()).select_from(jobs).where(jobs.c.state == JobState.RUNNING))
         return QueueStatus(queued, running or 0, max(0, now - oldest) if oldest else 0)
+
+    def oldest_waiting(self) -> float | None:
+        """Seconds that a worker could have had the job that waits longest; None where none waits."""
+        query = select(func.min(waits_since()), now_ms()).where(claimable())
+        with self._engine.connect() as connection:
+            since, now = connection.execute(query).one()
+        return None if since is None else max(0, now - since) / 1000
 
     def _one(self, table: Table, user_id: str, row_id: str) -> Row[Any]:
         with self._engine.connect() as connection:

@@ -23,6 +23,7 @@ from fiapx.cli.help import PlainGroup
 from fiapx.cli.probe import probe
 from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
+from fiapx.cli.verify import verify
 from fiapx.core.errors import Cancelled, Exit, FiapxError, UsageError
 
 commands = typer.Typer(
@@ -49,7 +50,7 @@ _PANELS = {
         jobs.delete,
         jobs.videos,
     ),
-    "Server": (run.up, roles.serve, roles.worker, roles.notify, config),
+    "Server": (run.up, roles.serve, roles.worker, roles.notify, config, verify),
 }
 for _panel, _functions in _PANELS.items():
     for _function in _functions:

@@ -292,6 +292,12 @@ class SourceMismatch(FiapxError):
     code = "source_mismatch"
 
 
+class Inconsistent(FiapxError):
+    """What is stored is not what the books say."""
+
+    code = "inconsistent"
+
+
 class CrashLoop(FiapxError):
     """Processing crashed on every attempt."""
 

@@ -76,6 +76,15 @@ class Outbox:
         with self._engine.begin() as connection:
             connection.execute(delete(self._table).where(old))
 
+    def backlog(self) -> tuple[int, float]:
+        """How many events wait to be published, and for how many seconds the first of them has."""
+        table = self._table
+        with self._read.connect() as connection:
+            count, oldest, now = connection.execute(
+                select(func.count(), func.min(table.c.created_ms), now_ms()).where(table.c.published_ms.is_(None))
+            ).one()
+        return count, max(0, now - oldest) / 1000 if oldest else 0.0
+
     def relay(self, bus: Bus, limit: int = 100) -> int:
         """Publish up to `limit` waiting events in order; return how many. At least once: a crash between
         publishing and marking repeats the event, so subscribers recognise its id.

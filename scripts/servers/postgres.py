@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -22,9 +23,11 @@ class PrivatePostgres:
     """Everything is in `folder`. A database made in this folder before is used again. What is committed survives the
     process, but with `fsync` off no power cut. Raises ServerMissing or ServerFailed."""
 
-    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = False, secrets: Path | None = None) -> None:
+        """`secrets` is the folder of files with passwords; without, a login's password is its name."""
         self._programs = program("postgresql", *_PROGRAMS).parent
         self._folder, self._data = folder, folder / "data"
+        self._secrets = secrets
         self._owner = unprivileged(_ADMIN)
         self.port = free_port()
         self._process: PrivateProcess | None = None
@@ -83,14 +86,19 @@ class PrivatePostgres:
         self._run("initdb", *map(str, arguments), "--locale=C.UTF-8", "--no-sync")
 
     def _provision(self) -> None:
-        passwords = [word for name in SERVICES for word in ("-v", f"{name}_password={name}")]
-        self._run("psql", "-X", "-q", *passwords, "-f", str(_SHIPPED / "init.sql"), self.url(_ADMIN))
+        secrets = self._folder / "secrets"
+        secrets.mkdir(exist_ok=True)
+        for name in (*SERVICES, "monitor"):
+            file = f"{name}_password"
+            (secrets / file).write_text((self._secrets / file).read_text() if self._secrets else name)
+        self._run("psql", "-X", "-q", "-f", str(_SHIPPED / "init.sql"), self.url(_ADMIN), SECRETS=str(secrets))
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str, **environment: str) -> None:
         user, group = self._owner or (None, None)
         subprocess.run(
             [str(self._programs / name), *arguments],
             cwd=self._folder,
+            env={**os.environ, **environment},
             capture_output=True,
             check=True,
             user=user,

@@ -1,4 +1,4 @@
-"""A private Redis."""
+"""A private Redis with the configuration of the Compose file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, Self
 from scripts.servers.process import PrivateProcess, free_port, program
 
 _PACKAGE: Final = "redis-server"
+_SHIPPED: Final = Path(__file__).parents[2] / "compose" / "redis" / "redis.conf"
 _PROGRAMS: Final = ("/usr/bin/redis-server", "/usr/local/bin/redis-server")
 
 
@@ -19,8 +20,9 @@ class PrivateRedis:
     Raises ServerMissing or ServerFailed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *options: str) -> None:
+        """`options` are more words of its command line."""
+        self._folder, self._options = folder, options
         self._program = program(_PACKAGE, *_PROGRAMS)
         self._port = free_port()
         self._process: PrivateProcess | None = None
@@ -33,15 +35,19 @@ class PrivateRedis:
         self.stop()
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
         """Return once it answers."""
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        durability = ["--save", "", "--appendonly", "no"]
-        self._process = PrivateProcess([str(self._program), *options, *durability], self._folder)
-        self._process.wait_until(lambda: self.command("PING") == "+PONG")
+        command = [str(self._program), str(_SHIPPED), *options, *self._options]
+        self._process = PrivateProcess(command, self._folder)
+        self._process.wait_until(lambda: self.command("PING").startswith(("+PONG", "-NOAUTH")))
 
     def stop(self) -> None:
         if self._process is not None:

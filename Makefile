@@ -9,11 +9,12 @@ PORT    ?= 8000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test exact check format bench clean
+.PHONY: help demo stack compose-secrets test exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
 	@echo "make stack   run every role as a process, on private PostgreSQL, RabbitMQ and Redis (N=2: two of each)"
+	@echo "make compose-secrets    make what compose/compose.yaml needs; then docker compose up"
 	@echo "make test    run all tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
@@ -38,6 +39,9 @@ demo: $(VENV)/run.stamp
 
 stack: $(VENV)/run.stamp
 	@$(BIN)/python -m scripts.stack --each $(N) --port $(PORT) $(ARGS)
+
+compose-secrets:
+	@sh compose/secrets.sh
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)

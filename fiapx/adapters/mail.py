@@ -63,7 +63,7 @@ class SmtpMailer:
         try:
             if self._tls == "starttls":
                 connection.starttls(context=context)
-            if self._user is not None and self._password is not None:
+            if self._user and self._password is not None:
                 connection.login(self._user, self._password)
         except BaseException:
             connection.close()

@@ -26,6 +26,7 @@ from fiapx.core.events import USER_DELETED
 from fiapx.notify.notifier import EVENTS
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.background import Background
+from fiapx.server.backlog import BacklogCollector
 from fiapx.server.gateway.app import create_gateway
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.leases import Leases
@@ -95,6 +96,7 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
     bus.subscribe("notify", EVENTS, notifier.handle)
     worker = make_worker(settings, processing.leases, storage, cache, bus)
+    registry.register(BacklogCollector({"processing": processing.store.outbox, "auth": auth.outbox}))
     relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)
     checks = {f"database-{name}": answers(engine) for name, engine in engines.items()} | {
         "storage": storage.check,

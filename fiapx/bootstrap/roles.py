@@ -33,6 +33,7 @@ from fiapx.notify.notifier import EVENTS
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.auth.api import router as auth_routes
 from fiapx.server.background import Background
+from fiapx.server.backlog import BacklogCollector
 from fiapx.server.gateway.app import create_gateway
 from fiapx.server.gateway.edge import Edge
 from fiapx.server.gateway.health import HealthCheck
@@ -92,8 +93,13 @@ class _Process:
     background: Background = field(default_factory=Background)
     draining: Event = field(default_factory=Event)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
+    outboxes: dict[str, Outbox] = field(default_factory=dict)
 
-    def add_relay(self, name: str, outbox: Outbox, wake: Event) -> None:
+    def __post_init__(self) -> None:
+        self.registry.register(BacklogCollector(self.outboxes))
+
+    def add_relay(self, service: str, name: str, outbox: Outbox, wake: Event) -> None:
+        self.outboxes[service] = outbox
         relay = Relay(outbox, self.servers.bus, wake)
         self.checks[name] = self.background.add(name, relay.run, wake)
 
@@ -203,7 +209,7 @@ def _auth(process: _Process, roles: Collection[ServeRole]) -> tuple[Verifier, di
     service = make_auth(settings, engine, secret, servers.counters, ended.tell)
     verifier = Verifier(service.jwks, CachedSessions(servers.cache, service, ttl))
     process.checks |= {"postgresql": answers(engine), "rabbitmq": servers.bus.check}
-    process.add_relay("auth-relay", service.outbox, wake)
+    process.add_relay("auth", "auth-relay", service.outbox, wake)
     process.background.add("ended-sessions", ended.run)
     return verifier, {_AUTH: create_auth_app(service, verifier)}
 
@@ -220,7 +226,7 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
         "storage": servers.storage.check,
         "maintenance": process.background.add("maintenance", processing.maintenance.run),
     }
-    process.add_relay("relay", processing.store.outbox, wake)
+    process.add_relay("processing", "relay", processing.store.outbox, wake)
     return processing.app(settings, verifier, process.draining)
 
 

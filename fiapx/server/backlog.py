@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import structlog
 from prometheus_client import Metric
@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class BacklogCollector(Collector):
-    """Reads an outbox when it is asked. `service` is whose it is."""
+    """Reads the outboxes, which are by the name of their service, when it is asked."""
 
-    def __init__(self, service: str, outbox: Outbox) -> None:
-        self._service, self._outbox = service, outbox
+    def __init__(self, outboxes: Mapping[str, Outbox]) -> None:
+        self._outboxes = outboxes
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is read at registration."""
@@ -26,15 +26,17 @@ class BacklogCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges of this moment."""
-        try:
-            events, oldest = self._outbox.backlog()
-        except Exception as error:  # noqa: BLE001 - the other metrics matter most while the database is away
-            log.warning("backlog_not_measured", service=self._service, error=str(error))
-            return
-        for name, text, value in (
-            ("fiapx_outbox_events", "Events that wait to be published.", events),
-            ("fiapx_outbox_oldest_seconds", "Age of the longest-waiting event.", oldest),
-        ):
-            gauge = GaugeMetricFamily(name, text, labels=["service"])
-            gauge.add_metric([self._service], value)
-            yield gauge
+        events = GaugeMetricFamily("fiapx_outbox_events", "Events that wait to be published.", labels=["service"])
+        oldest = GaugeMetricFamily(
+            "fiapx_outbox_oldest_seconds", "Age of the longest-waiting event.", labels=["service"]
+        )
+        for service, outbox in self._outboxes.items():
+            try:
+                count, seconds = outbox.backlog()
+            except Exception as error:  # noqa: BLE001 - the other metrics matter most while the database is away
+                log.warning("backlog_not_measured", service=service, error=str(error))
+                continue
+            events.add_metric([service], count)
+            oldest.add_metric([service], seconds)
+        yield events
+        yield oldest

@@ -1,4 +1,4 @@
-"""A RabbitMQ of our own with the configuration of the Compose file, on free ports, with its own node and port mapper."""
+"""A RabbitMQ of our own, with the configuration of the Compose file, its own node name, port mapper and free ports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
-
 
 _SHIPPED: Final = Path(__file__).parents[2] / "compose" / "rabbitmq" / "rabbitmq.conf"
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import update
 
 from fiapx.core.errors import CorruptMedia, FiapxError, IdempotencyMismatch, InvalidToken, NotFound, Unavailable
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
+from fiapx.server.backlog import BacklogCollector
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Once
 from tests.postgres import Databases, databases, postgres_server
@@ -215,6 +218,17 @@ def test_metrics_follow_the_events(service: Processing) -> None:
     assert value("fiapx_queue_jobs") == 1
     assert value("fiapx_running_jobs") == 0
     assert (value("fiapx_queue_oldest_seconds") or 0) >= 0
+
+
+def test_what_waits_to_be_published_is_measured(service: Processing) -> None:
+    registry = CollectorRegistry()
+    registry.register(BacklogCollector({"processing": service.store.outbox}))
+    value = partial(registry.get_sample_value, labels={"service": "processing"})
+    service.queue_job()
+    assert (value("fiapx_outbox_events") or 0) > 0
+    assert (value("fiapx_outbox_oldest_seconds") or 0) >= 0
+    service.relay.drain()
+    assert (value("fiapx_outbox_events"), value("fiapx_outbox_oldest_seconds")) == (0, 0)
 
 
 def test_a_scrape_survives_a_database_that_is_away(service: Processing, monkeypatch: pytest.MonkeyPatch) -> None:

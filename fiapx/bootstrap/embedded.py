@@ -20,7 +20,16 @@ from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from fiapx.adapters.lockfile import sole_owner
 from fiapx.adapters.storage_disk import DiskStorage
-from fiapx.bootstrap.parts import answers, make_auth, make_notifier, make_processing, make_registry, make_worker, works
+from fiapx.bootstrap.parts import (
+    answers,
+    make_administration,
+    make_auth,
+    make_notifier,
+    make_processing,
+    make_registry,
+    make_worker,
+    works,
+)
 from fiapx.core.errors import UsageError
 from fiapx.core.events import USER_DELETED
 from fiapx.notify.notifier import EVENTS
@@ -33,7 +42,6 @@ from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.maintenance import Maintenance
 from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.relay import Relay
-from fiapx.server.sessions import CachedSessions, EndedSessions
 from fiapx.settings import Settings
 from fiapx.worker.run import Worker
 
@@ -87,9 +95,8 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     draining, wake, auth_wake = Event(), Event(), Event()
     registry, background, bus = make_registry(), Background(), MemoryBus()
     storage, cache = _storage(settings.home), MemoryCache(_CACHE_BYTES)
-    ended = EndedSessions(cache, settings.access_ttl, settings.cache_ttl_sessions)
-    auth = make_auth(settings, engines["auth"], _secret(settings), on_ended=ended.tell)
-    verifier = Verifier(auth.jwks, CachedSessions(cache, auth, settings.cache_ttl_sessions))
+    auth = make_auth(settings, engines["auth"], _secret(settings))
+    verifier = Verifier(auth.jwks, auth)  # a file is asked each time, so that `fiapx users` counts at once
     processing = make_processing(settings, engines["processing"], storage, cache, registry, wake)
     notifier = make_notifier(settings, engines["notify"], url)
     bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
@@ -109,7 +116,7 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     gateway = create_gateway(
         mounts={
             "/api/v1": processing.app(settings, verifier, draining),
-            "/api/v1/auth": create_auth_app(auth, verifier),
+            "/api/v1/auth": create_auth_app(auth, verifier, make_administration(engines["auth"])),
         },
         checks=checks,
         registry=registry,

@@ -20,6 +20,8 @@ from fiapx.media.fingerprint import fingerprint
 from fiapx.media.model import Limits
 from fiapx.notify.notifier import Notifier
 from fiapx.server.aside import CacheAside
+from fiapx.server.auth.administration import Administration
+from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
@@ -98,7 +100,7 @@ def make_auth(
     engine: Engine,
     secret: str,
     counters: Counters | None = None,
-    on_ended: Callable[[Collection[str]], None] = lambda _session_ids: None,
+    on_ended: Callable[[Collection[str]], object] = lambda _session_ids: None,
 ) -> AuthService:
     """The auth service; `on_ended` is told of sessions that end. Raises UsageError for a wrong secret."""
     store = AuthStore(engine)
@@ -109,6 +111,13 @@ def make_auth(
     )
     limiter = AuthLimiter(settings.login_rate, settings.register_rate, counters)
     return AuthService(store, SigningKeys(store, secret), policy, limiter, on_ended=on_ended)
+
+
+def make_administration(
+    engine: Engine, on_ended: Callable[[Collection[str]], object] = lambda _session_ids: None
+) -> Administration:
+    """What administrators may do to accounts; `on_ended` is told of sessions that end."""
+    return Administration(SqlDirectory(engine), on_ended=on_ended)
 
 
 def make_notifier(settings: Settings, engine: Engine, url: str) -> Notifier:

@@ -18,6 +18,7 @@ from fiapx.bootstrap.parts import (
     Processing,
     answers,
     engine_fingerprint,
+    make_administration,
     make_auth,
     make_notifier,
     make_processing,
@@ -211,7 +212,7 @@ def _auth(process: _Process, roles: Collection[ServeRole]) -> tuple[Verifier, di
     process.checks |= {"postgresql": answers(engine), "rabbitmq": servers.bus.check}
     process.add_relay("auth", "auth-relay", service.outbox, wake)
     process.background.add("ended-sessions", ended.run)
-    return verifier, {_AUTH: create_auth_app(service, verifier)}
+    return verifier, {_AUTH: create_auth_app(service, verifier, make_administration(engine, ended.tell))}
 
 
 def _processing(process: _Process, verifier: Verifier) -> ASGIApp:

@@ -1,6 +1,8 @@
-"""`register`, `login`, `logout`, `whoami`, `passwd`."""
+"""`register`, `login`, `logout`, `whoami`, `passwd`, `email`."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
@@ -90,3 +92,26 @@ def passwd(
         api.post("/auth/password", {"current_password": current, "new_password": new})
         terminal.say("password changed")
         terminal.document({"changed": True})
+
+
+def email(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="EMAIL", help="The new address.", show_default=False)],
+    password_stdin: flags.PasswordStdin = False,
+    server: flags.Server = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Change your e-mail address; all sessions end, and this one is opened again.
+
+    Example: fiapx email ada@example.net
+    """
+    with session(ctx, server, as_json) as (terminal, api):
+        api.check_secure()
+        password = read_password(terminal, "Password", stdin=password_stdin)
+        account = api.patch("/auth/me", {"email": address, "password": password})
+        terminal.say(f"your address is {visible(account['email'])} now")
+        if terminal.environ.get("FIAPX_TOKEN"):
+            terminal.warn("the session of FIAPX_TOKEN has ended; set a new one")
+        else:
+            api.login(account["email"], password)
+        terminal.document(account)

@@ -85,6 +85,10 @@ class Api:
         """The JSON answer, None if there is none. Not tried again, since it may have been done."""
         return self._json(self._once("POST", path, json=json, anonymous=anonymous))
 
+    def patch(self, path: str, json: Any) -> Any:
+        """The JSON answer. Not tried again, as above."""
+        return self._json(self._once("PATCH", path, json=json))
+
     def create(self, path: str, **request: Any) -> Any:
         """POST what can safely be tried again, since an Idempotency-Key tells the server that it is the same."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}

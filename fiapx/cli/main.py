@@ -23,6 +23,7 @@ from fiapx.cli.help import PlainGroup
 from fiapx.cli.probe import probe
 from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
+from fiapx.cli.users import users
 from fiapx.cli.verify import verify
 from fiapx.core.errors import Cancelled, Exit, FiapxError, UsageError
 
@@ -37,7 +38,7 @@ commands = typer.Typer(
 
 _PANELS = {
     "Local": (local.extract, probe, doctor),
-    "Account": (account.register, account.login, account.logout, account.whoami, account.passwd),
+    "Account": (account.register, account.login, account.logout, account.whoami, account.passwd, account.email),
     "Jobs": (
         transfer.upload,
         transfer.submit,
@@ -57,6 +58,7 @@ for _panel, _functions in _PANELS.items():
         commands.command(cls=LenientCommand, rich_help_panel=_panel)(_function)
 commands.add_typer(db, rich_help_panel="Server")
 commands.add_typer(dead, rich_help_panel="Server")
+commands.add_typer(users, rich_help_panel="Server")
 
 
 def _version(wanted: bool) -> None:

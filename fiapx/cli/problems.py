@@ -12,6 +12,7 @@ from fiapx.core.errors import (
     AuthRequired,
     Conflict,
     FiapxError,
+    Forbidden,
     NoSpace,
     NotFound,
     PayloadTooLarge,
@@ -24,6 +25,7 @@ from fiapx.core.errors import (
 _BY_STATUS: dict[int, type[FiapxError]] = {
     400: UsageError,
     401: AuthRequired,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     413: PayloadTooLarge,

@@ -89,6 +89,12 @@ class EmailTaken(Conflict):
     code = "email_taken"
 
 
+class LastAdmin(Conflict):
+    """This is the only administrator who can log in; make another one first."""
+
+    code = "last_admin"
+
+
 class JobFinished(Conflict):
     """The job has ended already."""
 
@@ -129,6 +135,12 @@ class InvalidToken(AuthRequired):
     """The token is invalid, expired or revoked."""
 
     code = "invalid_token"
+
+
+class Forbidden(FiapxError):
+    """Only administrators may do that."""
+
+    code, status = "forbidden", 403
 
 
 class RateLimited(FiapxError):

@@ -64,13 +64,14 @@ class EndedSessions:
         self._untold: dict[str, float] = {}
         self._lock = Lock()
 
-    def tell(self, session_ids: Iterable[str]) -> None:
-        """Never raises."""
-        for session_id in session_ids:
-            if not self._told(session_id):
-                with self._lock:
-                    self._untold[session_id] = time.monotonic() + self._ttl
-                log.warning("session_end_not_told")
+    def tell(self, session_ids: Iterable[str]) -> bool:
+        """Whether all could be told. Never raises."""
+        untold = [session_id for session_id in session_ids if not self._told(session_id)]
+        for session_id in untold:
+            with self._lock:
+                self._untold[session_id] = time.monotonic() + self._ttl
+            log.warning("session_end_not_told")
+        return not untold
 
     def retry(self) -> None:
         """Tell what could not be told before."""

@@ -19,7 +19,9 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from fiapx.adapters.db import migrate, open_database, sqlite_url
+from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.api import create_auth_app
+from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
@@ -70,8 +72,8 @@ def service(engine: Engine) -> AuthService:
 
 
 @pytest.fixture
-def api(service: AuthService) -> Api:
-    return Api(create_auth_app(service, Verifier(service.jwks, service)))
+def api(service: AuthService, engine: Engine) -> Api:
+    return Api(create_auth_app(service, Verifier(service.jwks, service), Administration(SqlDirectory(engine))))
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_many_log_ins_leave_room_for_everybody_else(engine: Engine, tokens: dict
     service = AuthService(
         store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=10), AuthLimiter("999/minute", "60/minute")
     )
-    app = create_auth_app(service, Verifier(service.jwks, service))
+    app = create_auth_app(service, Verifier(service.jwks, service), Administration(SqlDirectory(engine)))
     ended: list[str] = []
 
     async def call(client: httpx.AsyncClient, name: str, method: str, **options: Any) -> None:
@@ -189,7 +191,18 @@ def test_change_the_password_and_delete_the_account(api: Api, tokens: dict[str, 
     assert_problem(api("GET", "/me", access), 401, "invalid_token")
 
 
-PRIVATE = [("GET", "/session"), ("POST", "/logout"), ("GET", "/me"), ("POST", "/password"), ("DELETE", "/me")]
+PRIVATE = [
+    ("GET", "/session"),
+    ("POST", "/logout"),
+    ("GET", "/me"),
+    ("PATCH", "/me"),
+    ("POST", "/password"),
+    ("DELETE", "/me"),
+    ("GET", "/users"),
+    ("POST", "/users/{user_id}/disable"),
+    ("POST", "/users/{user_id}/enable"),
+    ("POST", "/users/{user_id}/role"),
+]
 
 
 @pytest.mark.parametrize(("method", "path"), PRIVATE)

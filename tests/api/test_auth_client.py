@@ -11,13 +11,16 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
+from sqlalchemy import Engine
 from starlette.types import Receive, Scope, Send
 
 from fiapx.adapters.auth_http import AuthClient
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.core.errors import InvalidToken, Unavailable
+from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.api import create_auth_app
+from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
@@ -31,21 +34,27 @@ EMAIL, PASSWORD, HOME = "ana@example.com", "correct horse battery", "192.0.2.1"
 
 
 @pytest.fixture
-def auth(tmp_path: Path) -> Iterator[AuthService]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(sqlite_url(tmp_path / "auth.db"))
     migrate(engine, "auth")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def auth(engine: Engine) -> AuthService:
     store = AuthStore(engine)
     limiter = AuthLimiter("9/minute", "9/minute")
-    yield AuthService(store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), limiter)
-    engine.dispose()
+    return AuthService(store, SigningKeys(store, "secret"), AuthPolicy(bcrypt_rounds=4), limiter)
 
 
 class Instance:
     """The auth app where it is mounted; counts requests, and can be broken."""
 
-    def __init__(self, auth: AuthService) -> None:
+    def __init__(self, auth: AuthService, engine: Engine) -> None:
         self._app = FastAPI()
-        self._app.mount("/api/v1/auth", create_auth_app(auth, Verifier(auth.jwks, auth)))
+        app = create_auth_app(auth, Verifier(auth.jwks, auth), Administration(SqlDirectory(engine)))
+        self._app.mount("/api/v1/auth", app)
         self.paths: list[str] = []
         self.broken = False
 
@@ -59,8 +68,8 @@ class Instance:
 
 
 @pytest.fixture
-def instance(auth: AuthService) -> Instance:
-    return Instance(auth)
+def instance(auth: AuthService, engine: Engine) -> Instance:
+    return Instance(auth, engine)
 
 
 @pytest.fixture

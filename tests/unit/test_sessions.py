@@ -14,6 +14,8 @@ from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.core.errors import InvalidCredentials, InvalidToken, NotFound
 from fiapx.core.ports import Cache
+from fiapx.server.auth.administration import Administration
+from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService, TokenPair
 from fiapx.server.auth.store import AuthStore
@@ -36,7 +38,7 @@ class Asked:
     def __init__(self) -> None:
         self.good = {"s"}
         self.times = 0
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def active(self, session_id: str, _token: str) -> bool:
         self.times += 1
@@ -170,12 +172,14 @@ def test_a_disabled_account_is_out_at_once_and_stays_out(engine: Engine, cache: 
     auth.register(EMAIL, PASSWORD, HOME)
     tokens = auth.login(EMAIL, PASSWORD, HOME)
     assert not refused(verifier, tokens)
-    auth.disable("Ana@example.com")
+    ended = EndedSessions(cache, 900)
+    administration = Administration(SqlDirectory(engine), on_ended=ended.tell)
+    administration.disable(administration.found("Ana@example.com").id, "root")
     assert refused(verifier, tokens)
     with pytest.raises(InvalidCredentials):
         auth.login(EMAIL, PASSWORD, HOME)
     with pytest.raises(NotFound):
-        auth.disable("bob@example.com")
+        administration.found("bob@example.com")
 
 
 def test_revoked_tokens_stay_revoked_when_the_cache_is_flushed(engine: Engine, redis: PrivateRedis) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
@@ -12,8 +11,11 @@ from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
 from pydantic import BaseModel, Field
 
 from fiapx.core.errors import InvalidToken
+from fiapx.server.auth import admin_api
+from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.passwords import MAX_LENGTH
-from fiapx.server.auth.service import AuthService, TokenPair, User
+from fiapx.server.auth.service import AuthService, TokenPair
+from fiapx.server.auth.views import Account, account_view
 from fiapx.server.http import create_app
 from fiapx.server.identity import CurrentUser, Verifier
 
@@ -43,15 +45,13 @@ class PasswordChange(BaseModel):
     new_password: Password
 
 
-class Confirmation(BaseModel):
+class EmailChange(BaseModel):
+    email: Email
     password: Password
 
 
-class Account(BaseModel):
-    id: str
-    email: str
-    role: str
-    created_at: datetime
+class Confirmation(BaseModel):
+    password: Password
 
 
 class Tokens(BaseModel):
@@ -88,7 +88,7 @@ router = APIRouter(tags=["auth"])
 @router.post("/register", status_code=201)
 async def register(body: Registration, service: Service, address: Address, hashing: Hashing) -> Account:
     """Create an account. How many an address may ask for is limited."""
-    return _account(await run_sync(service.register, body.email, body.password, address, limiter=hashing))
+    return account_view(await run_sync(service.register, body.email, body.password, address, limiter=hashing))
 
 
 @router.post("/token")
@@ -120,7 +120,15 @@ def session(response: Response, user: CurrentUser, service: Service) -> None:
 @router.get("/me")
 def me(user: CurrentUser, service: Service) -> Account:
     """The account that is logged in."""
-    return _account(service.account(user))
+    return account_view(service.account(user))
+
+
+@router.patch("/me")
+async def change_email(
+    body: EmailChange, user: CurrentUser, service: Service, address: Address, hashing: Hashing
+) -> Account:
+    """Change the address. All sessions end, this one too, since their tokens tell the old one."""
+    return account_view(await run_sync(service.change_email, user, body.email, body.password, address, limiter=hashing))
 
 
 @router.post("/password", status_code=204, response_class=Response)
@@ -146,19 +154,18 @@ def jwks(service: Service) -> dict[str, Any]:
     return service.jwks()
 
 
-def create_auth_app(service: AuthService, verifier: Verifier) -> FastAPI:
+router.include_router(admin_api.router)
+
+
+def create_auth_app(service: AuthService, verifier: Verifier, administration: Administration) -> FastAPI:
     """The auth service as an ASGI app."""
     app = create_app("fiapx auth")
     app.state.service = service
     app.state.verifier = verifier
+    app.state.administration = administration
     app.state.hashing = CapacityLimiter(os.cpu_count() or 1)
     app.include_router(router)
     return app
-
-
-def _account(user: User) -> Account:
-    created = datetime.fromtimestamp(user.created_ms / 1000, UTC)
-    return Account(id=user.id, email=user.email, role=user.role, created_at=created)
 
 
 def _tokens(pair: TokenPair) -> Tokens:

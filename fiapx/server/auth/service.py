@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
 from email_validator import EmailNotValidError, validate_email
 
 from fiapx.core.errors import InvalidCredentials, InvalidRequest, InvalidToken
@@ -16,6 +17,8 @@ from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.passwords import Passwords, require_strong
 from fiapx.server.outbox import Outbox
 from fiapx.server.ratelimit import AuthLimiter
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class AuthPolicy:
 
 @dataclass(frozen=True)
 class User:
-    """An account. `created_ms` is in milliseconds since 1970."""
+    """An account. Times are in milliseconds since 1970; `disabled_ms` is None for one that can log in."""
 
     id: str
     email: str
     password_hash: str
     role: str
     created_ms: int
+    disabled_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Store(Protocol):
     def user(self, user_id: str) -> User | None: ...
     def user_by_email(self, email: str) -> User | None: ...
     def change_password(self, user: User, password_hash: str, keep_session: str) -> list[str]: ...
-    def disable_user(self, email: str) -> list[str]: ...
+    def change_email(self, user: User, email: str) -> tuple[User, list[str]]: ...
     def delete_user(self, user: User) -> list[str]: ...
     def open_session(self, user: User, token_hash: str, ttl: int) -> Identity: ...
     def rotate(self, token_hash: str, new_hash: str, ttl: int, grace: float) -> Identity | Replayed | None: ...
@@ -85,7 +89,7 @@ class AuthService:
         policy: AuthPolicy,
         limiter: AuthLimiter,
         *,
-        on_ended: Callable[[Collection[str]], None] = lambda _session_ids: None,
+        on_ended: Callable[[Collection[str]], object] = lambda _session_ids: None,
     ) -> None:
         self._on_ended = on_ended
         self._store = store
@@ -115,7 +119,7 @@ class AuthService:
 
     def login(self, email: str, password: str, address: str) -> TokenPair:
         """Open a session. Raises InvalidCredentials, or RateLimited after too many failures."""
-        account = _login_name(email)
+        account = login_name(email)
         user = self._store.user_by_email(account)
         self._confirm(user, account, password, address)
         if user is None:
@@ -159,9 +163,20 @@ class AuthService:
         self._confirm(user, user.email, password, address)
         self._on_ended(self._store.delete_user(user))
 
-    def disable(self, email: str) -> None:
-        """Shut an account out: its sessions end, and it can open no new ones. Raises NotFound."""
-        self._on_ended(self._store.disable_user(_login_name(email)))
+    def change_email(self, identity: Identity, email: str, password: str, address: str) -> User:
+        """Change the address, and end all sessions: their tokens tell the old one.
+
+        Counts as asking for an account, since it says which addresses are taken. Raises RateLimited, InvalidRequest,
+        InvalidCredentials or EmailTaken.
+        """
+        self._limiter.registering(address)
+        email = _normal_email(email)
+        user = self.account(identity)
+        self._confirm(user, user.email, password, address)
+        changed, ended = self._store.change_email(user, email)
+        log.info("email_changed", user_id=user.id)
+        self._on_ended(ended)
+        return changed
 
     def _confirm(self, user: User | None, account: str, password: str, address: str) -> None:
         """The limiter is asked again afterwards: guesses made in parallel have all passed it the first time."""
@@ -183,7 +198,7 @@ def _normal_email(email: str) -> str:
         raise InvalidRequest(f"email: {error}") from None
 
 
-def _login_name(email: str) -> str:
+def login_name(email: str) -> str:
     """The address as it was stored; nobody's for one that could not have been registered."""
     try:
         return _normal_email(email)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from fiapx.core.errors import EmailTaken, InvalidCredentials, NotFound
+from fiapx.core.errors import EmailTaken, InvalidCredentials
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Identity
 from fiapx.server.auth.keys import StoredKey
@@ -34,19 +34,19 @@ class AuthStore:
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(users).values(**values, created_ms=now_ms()))
-                return _user(connection.execute(select(users).where(users.c.id == values["id"])).one())
+                return user_of(connection.execute(select(users).where(users.c.id == values["id"])).one())
         except IntegrityError:
             raise EmailTaken from None
 
     def user(self, user_id: str) -> User | None:
         with self._read.connect() as connection:
             row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     def user_by_email(self, email: str) -> User | None:
         with self._read.connect() as connection:
             row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     def change_password(self, user: User, password_hash: str, keep_session: str) -> list[str]:
         """Also ends all other sessions, and returns them. Raises InvalidCredentials when the password changed in the
@@ -55,22 +55,25 @@ class AuthStore:
             same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
             if not connection.execute(update(users).where(same).values(password_hash=password_hash)).rowcount:
                 raise InvalidCredentials
-            return _end(connection, (sessions.c.user_id == user.id) & (sessions.c.id != keep_session))
+            return end_sessions(connection, (sessions.c.user_id == user.id) & (sessions.c.id != keep_session))
 
-    def disable_user(self, email: str) -> list[str]:
-        """Also ends its sessions, and returns them. Raises NotFound."""
-        with self._engine.begin() as connection:
-            user_id: str | None = connection.scalar(
-                update(users).where(users.c.email == email).values(disabled_ms=now_ms()).returning(users.c.id)
-            )
-            if user_id is None:
-                raise NotFound("There is no such account.")
-            return _end(connection, sessions.c.user_id == user_id)
+    def change_email(self, user: User, email: str) -> tuple[User, list[str]]:
+        """Also ends all its sessions, and returns them. Raises EmailTaken, and InvalidCredentials as above."""
+        same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
+        try:
+            with self._engine.begin() as connection:
+                changed = update(users).where(same).values(email=email).returning(*users.c)
+                row = connection.execute(changed).one_or_none()
+                if row is None:
+                    raise InvalidCredentials
+                return user_of(row), end_sessions(connection, sessions.c.user_id == user.id)
+        except IntegrityError:
+            raise EmailTaken from None
 
     def delete_user(self, user: User) -> list[str]:
         """Also ends its sessions, returns them, and tells the other services. Raises InvalidCredentials as above."""
         with self._engine.begin() as connection:
-            ended = _end(connection, sessions.c.user_id == user.id)
+            ended = end_sessions(connection, sessions.c.user_id == user.id)
             same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
             if not connection.execute(delete(users).where(same)).rowcount:
                 raise InvalidCredentials
@@ -106,7 +109,7 @@ class AuthStore:
             if row is None:
                 return None
             if row.age_ms is not None and row.age_ms > grace * 1000:
-                _end(connection, sessions.c.id == row.session_id)
+                end_sessions(connection, sessions.c.id == row.session_id)
                 return Replayed(row.session_id)
             if row.age_ms is None:
                 used = refresh_tokens.c.token_hash == token_hash
@@ -118,7 +121,7 @@ class AuthStore:
 
     def end_session(self, session_id: str) -> None:
         with self._engine.begin() as connection:
-            _end(connection, sessions.c.id == session_id)
+            end_sessions(connection, sessions.c.id == session_id)
 
     def session_active(self, session_id: str) -> bool:
         """Whether the session exists and its user may use it."""
@@ -147,13 +150,14 @@ class AuthStore:
             return
 
 
-def _end(connection: Connection, which: ColumnElement[bool]) -> list[str]:
-    """What is not there is not valid."""
+def end_sessions(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """What is not there is not valid. Returns their ids."""
     return list(connection.scalars(delete(sessions).where(which).returning(sessions.c.id)))
 
 
-def _user(row: Row[Any]) -> User:
-    return User(row.id, row.email, row.password_hash, row.role, row.created_ms)
+def user_of(row: Row[Any]) -> User:
+    """The account in a row of `users`."""
+    return User(row.id, row.email, row.password_hash, row.role, row.created_ms, row.disabled_ms)
 
 
 def _token_and_user(token_hash: str) -> Any:

@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     processing_database_url: SecretStr | None = None
     notify_database_url: SecretStr | None = None
     """PostgreSQL, one login each."""
+    processing_read_url: SecretStr | None = None
+    """A streaming replica of processing's database."""
     database_pool: int = Field(5, ge=2, le=500)
     """Connections that a process keeps to each database; a relay needs two."""
     statement_timeout: float = Field(15, gt=0)
@@ -212,7 +214,14 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL such as https://fiapx.example.org")
         return value
 
-    @field_validator("auth_database_url", "processing_database_url", "notify_database_url", "redis_url", "rabbitmq_url")
+    @field_validator(
+        "auth_database_url",
+        "processing_database_url",
+        "processing_read_url",
+        "notify_database_url",
+        "redis_url",
+        "rabbitmq_url",
+    )
     @classmethod
     def _has_its_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """The value itself is told to nobody: it has a password."""

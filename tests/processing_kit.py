@@ -43,6 +43,7 @@ from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.model import Claim, NewVideo
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
+from fiapx.server.processing.replica import ReplicaReads
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.relay import Relay
@@ -92,6 +93,7 @@ class Processing:
         max_upload_bytes: int = 4 * KILO * KILO,
         cache: Cache | None = None,
         engine: Engine | None = None,
+        replica: Engine | None = None,
     ) -> None:
         self.root = root / "storage"
         self._numbers = itertools.count()
@@ -104,8 +106,10 @@ class Processing:
         self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1", self.cache)
         self.store = Store(transitions)
         self.leases = Leases(transitions, lease=lease, retry_delay=0)
-        self.reads = Reads(self.engine)
         self.registry = CollectorRegistry()
+        self.reads = (
+            ReplicaReads(self.engine, replica, self.cache, self.registry, rest=0.2) if replica else Reads(self.engine)
+        )
         self.metrics = ProcessingMetrics(self.registry, self.reads)
         self.commands = Commands(self.store, self.storage, on_upload=self.metrics.uploaded)
         self.queries = Queries(self.reads, self.storage, self.cache, aside=CacheAside(self.cache, self.registry))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, TypeVar, cast
@@ -15,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from fiapx.core.errors import Unavailable
+from fiapx.core.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -43,43 +43,13 @@ def connect(url: str, timeout: float) -> Redis:
     return Redis.from_pool(pool)
 
 
-class Outage:
-    """Remembers for `rest` seconds that a server did not answer, so that not every call waits for it.
-
-    Afterwards one call tries it, while the others still keep away for as long as that may take.
-    """
-
-    def __init__(self, rest: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rest = rest
-        self._clock = clock
-        self._lock = Lock()
-        self._away_until: float | None = None
-
-    def may_try(self) -> bool:
-        with self._lock:
-            if self._away_until is None:
-                return True
-            if self._clock() < self._away_until:
-                return False
-            self._away_until = self._clock() + self._rest
-            return True
-
-    def failed(self, error: Exception) -> None:
-        with self._lock:
-            first = self._away_until is None
-            self._away_until = self._clock() + self._rest
-        if first:
-            log.warning("redis_away", error=str(error))
-
-    def succeeded(self) -> bool:
-        """Whether this was the end of an outage."""
-        if self._away_until is None:  # without the lock: nearly always so
-            return False
-        with self._lock:
-            ended, self._away_until = self._away_until is not None, None
-        if ended:
-            log.info("redis_back")
-        return ended
+def redis_outage(rest: float) -> Outage:
+    """Whose beginning and end are told in the log."""
+    return Outage(
+        rest,
+        began=lambda error: log.warning("redis_away", error=str(error)),
+        ended=lambda: log.info("redis_back"),
+    )
 
 
 class RedisCache:
@@ -94,7 +64,7 @@ class RedisCache:
     def __init__(self, url: str, *, prefix: str = "fiapx:", timeout: float = 0.25, rest: float = 3.0) -> None:
         self._redis = connect(url, timeout)
         self._prefix = prefix
-        self._outage = Outage(rest)
+        self._outage = redis_outage(rest)
         self._raise = self._redis.register_script(_RAISE)
         self._missed: dict[str, tuple[int, float]] = {}
         self._lock = Lock()

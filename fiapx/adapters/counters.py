@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 
-from fiapx.adapters.cache_redis import Outage, connect
+from fiapx.adapters.cache_redis import connect, redis_outage
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class SharedCounters(Storage):
         pool = self._client.connection_pool
         self._shared = RedisStorage(redis_url, connection_pool=pool, key_prefix=prefix)
         self._own = MemoryStorage()
-        self._outage = Outage(rest)
+        self._outage = redis_outage(rest)
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:

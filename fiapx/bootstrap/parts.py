@@ -34,6 +34,7 @@ from fiapx.server.processing.maintenance import Maintenance
 from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
+from fiapx.server.processing.replica import ReplicaReads
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.ratelimit import AuthLimiter
@@ -66,11 +67,18 @@ class Processing:
 
 
 def make_processing(
-    settings: Settings, engine: Engine, storage: Storage, cache: Cache, registry: CollectorRegistry, wake: Event
+    settings: Settings,
+    engine: Engine,
+    storage: Storage,
+    cache: Cache,
+    registry: CollectorRegistry,
+    wake: Event,
+    replica: Engine | None = None,
 ) -> Processing:
-    """Everything behind the routes of processing."""
+    """Everything behind the routes of processing. What users read may come from a `replica` of the `engine`."""
     transitions = Transitions(engine, wake, engine_fingerprint(settings), cache)
-    store, reads = Store(transitions), Reads(engine)
+    store = Store(transitions)
+    reads = ReplicaReads(engine, replica, cache, registry) if replica else Reads(engine)
     leases = Leases(transitions, lease=settings.lease)
     metrics = ProcessingMetrics(registry, reads)
     maintenance = Maintenance(

@@ -218,7 +218,9 @@ def _auth(process: _Process, roles: Collection[ServeRole]) -> tuple[Verifier, di
 def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     settings, servers = process.settings, process.servers
     engine, wake = servers.database("processing"), Event()
-    processing = make_processing(settings, engine, servers.storage, servers.cache, process.registry, wake)
+    processing = make_processing(
+        settings, engine, servers.storage, servers.cache, process.registry, wake, servers.replica()
+    )
     _subscribe(servers.bus, processing)
     warm(processing.queries, settings.warm_users)
     process.checks |= {

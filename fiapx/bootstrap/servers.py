@@ -66,6 +66,11 @@ class Servers:
                 raise UsageError(f"the {service} database {state}", hint="Run `fiapx db upgrade` first.")
             return engine
 
+    def replica(self) -> Engine | None:
+        """Of processing's database, if there is one; whether it answers is nobody's concern at the start."""
+        url = self._settings.processing_read_url
+        return self._engine(url.get_secret_value()) if url else None
+
     @cached_property
     def cache(self) -> RedisCache:
         cache = RedisCache(_given(self._settings.redis_url, "redis_url"))

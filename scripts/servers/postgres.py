@@ -1,16 +1,25 @@
-"""A private PostgreSQL with the configuration and the logins of the Compose file."""
+"""Private PostgreSQL servers with the configuration and the logins of the Compose file."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psycopg2
 
-from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
+from scripts.servers.process import (
+    PrivateProcess,
+    ServerFailed,
+    free_port,
+    hand_over,
+    program,
+    unprivileged,
+    wait_until,
+)
 
 SERVICES: Final = ("auth", "processing", "notify")
 
@@ -19,27 +28,19 @@ _SHIPPED: Final = Path(__file__).parents[2] / "compose" / "postgres"
 _PROGRAMS: Final = tuple(f"/usr/lib/postgresql/{version}/bin/postgres" for version in (15, 16, 17, 18))
 
 
-class PrivatePostgres:
-    """Everything is in `folder`. A database made in this folder before is used again. What is committed survives the
-    process, but with `fsync` off no power cut. Raises ServerMissing or ServerFailed."""
+class _Server:
+    """A server on its data, which are in `folder`. Without `fsync`, what is committed survives the process, but no
+    power cut."""
 
-    def __init__(self, folder: Path, *, fsync: bool = False, secrets: Path | None = None) -> None:
-        """`secrets` is the folder of files with passwords; without, a login's password is its name."""
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         self._programs = program("postgresql", *_PROGRAMS).parent
         self._folder, self._data = folder, folder / "data"
-        self._secrets = secrets
         self._owner = unprivileged(_ADMIN)
         self.port = free_port()
         self._process: PrivateProcess | None = None
         self._options = {"port": str(self.port), "listen_addresses": "127.0.0.1", "fsync": "on" if fsync else "off"}
         folder.mkdir(parents=True, exist_ok=True)
         hand_over(folder, self._owner)
-        fresh = not self._data.exists()
-        if fresh:
-            self._initialise()
-        self.start()
-        if fresh:
-            self._provision()
 
     def __enter__(self) -> Self:
         return self
@@ -74,9 +75,45 @@ class PrivatePostgres:
         assert self._process is not None
         self._process.signal(signal.SIGCONT)
 
+    def ask(self, query: str, database: str = _ADMIN) -> Any:
+        """The first value that a statement gives, by the administrator and in a transaction of its own."""
+        connection = psycopg2.connect(self.url(_ADMIN).rpartition("/")[0] + f"/{database}", connect_timeout=2)
+        connection.autocommit = True
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(query)
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
     def _answers(self) -> bool:
-        psycopg2.connect(self.url(_ADMIN), connect_timeout=2).close()
-        return True
+        return bool(self.ask("SELECT true"))
+
+    def _run(self, name: str, *arguments: str, **environment: str) -> None:
+        user, group = self._owner or (None, None)
+        subprocess.run(
+            [str(self._programs / name), *arguments],
+            cwd=self._folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=True,
+            user=user,
+            group=group,
+            extra_groups=[] if self._owner else None,
+        )
+
+
+class PrivatePostgres(_Server):
+    """A database made in this folder before is used again. Raises ServerMissing or ServerFailed."""
+
+    def __init__(self, folder: Path, *, fsync: bool = False, secrets: Path | None = None) -> None:
+        """`secrets` is the folder of files with passwords; without, a login's password is its name."""
+        super().__init__(folder, fsync=fsync)
+        self._secrets = secrets
+        fresh = not self._data.exists()
+        if fresh:
+            self._initialise()
+        self.start()
+        if fresh:
+            self._provision()
 
     def _initialise(self) -> None:
         password = self._folder / "password"
@@ -93,15 +130,28 @@ class PrivatePostgres:
             (secrets / file).write_text((self._secrets / file).read_text() if self._secrets else name)
         self._run("psql", "-X", "-q", "-f", str(_SHIPPED / "init.sql"), self.url(_ADMIN), SECRETS=str(secrets))
 
-    def _run(self, name: str, *arguments: str, **environment: str) -> None:
-        user, group = self._owner or (None, None)
-        subprocess.run(
-            [str(self._programs / name), *arguments],
-            cwd=self._folder,
-            env={**os.environ, **environment},
-            capture_output=True,
-            check=True,
-            user=user,
-            group=group,
-            extra_groups=[] if self._owner else None,
-        )
+
+class PrivateReplica(_Server):
+    """Streams from a primary, with all its databases and logins. Its methods raise ServerMissing or ServerFailed."""
+
+    def __init__(self, primary: PrivatePostgres, folder: Path) -> None:
+        super().__init__(folder)
+        self._primary = primary
+        copy = ["-D", str(self._data), "-d", primary.url(_ADMIN), "--checkpoint=fast", "--no-sync"]
+        self._run("pg_basebackup", *copy, "--write-recovery-conf")
+        self.start()
+
+    def hold(self) -> None:
+        """Show nothing of what the primary writes from now on, until `follow`."""
+        self.ask("SELECT pg_wal_replay_pause()")
+        self._expect("SELECT pg_get_wal_replay_pause_state() = 'paused'")
+
+    def follow(self) -> None:
+        """Return once it has all that the primary had when this was called."""
+        self.ask("SELECT pg_wal_replay_resume()")
+        written = self._primary.ask("SELECT pg_current_wal_lsn()")
+        self._expect(f"SELECT pg_last_wal_replay_lsn() >= '{written}'")
+
+    def _expect(self, query: str) -> None:
+        if not wait_until(lambda: bool(self.ask(query))):
+            raise ServerFailed(f"waited in vain: {query}")

@@ -63,6 +63,18 @@ def hand_over(folder: Path, owner: tuple[int, int] | None) -> None:
             parent.chmod(parent.stat().st_mode | 0o011)
 
 
+def wait_until(ready: Callable[[], bool], patience: float = _PATIENCE, hope: Callable[[], bool] = lambda: True) -> bool:
+    """Whether it becomes `ready` within so many seconds, while there is `hope`. What fails is tried again."""
+    deadline = time.monotonic() + patience
+    while True:
+        with suppress(Exception):
+            if ready():
+                return True
+        if not hope() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+
+
 def descendants(pid: int) -> set[int]:
     """The children of a process, and theirs."""
     children: dict[int, list[int]] = {}
@@ -120,15 +132,9 @@ class PrivateProcess:
 
     def wait_until(self, ready: Callable[[], bool], patience: float = _PATIENCE) -> None:
         """Raises ServerFailed, with the end of the server's output."""
-        deadline = time.monotonic() + patience
-        while True:
-            with suppress(Exception):
-                if ready():
-                    return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = self._log.read_text(errors="replace")[-2000:]
-                raise ServerFailed(f"{self._process.args!r} is not ready: {tail}")
-            time.sleep(0.05)
+        if not wait_until(ready, patience, lambda: self._process.poll() is None):
+            tail = self._log.read_text(errors="replace")[-2000:]
+            raise ServerFailed(f"{self._process.args!r} is not ready: {tail}")
 
     def signal(self, number: signal.Signals) -> None:
         """To the server with all its children: SIGSTOP pauses them, SIGCONT lets them go on.

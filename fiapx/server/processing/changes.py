@@ -7,6 +7,7 @@ late changes nothing. Where a cache could not be told, what it has is found unti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,6 +62,15 @@ def known_number(cache: Cache, key: str) -> int | None:
     """A number that was kept with `raise_to`, if it is there."""
     value = cache.get(key)
     return int(value) if value is not None else None
+
+
+def known_version(cache: Cache, user_id: str, read: Callable[[str], int]) -> int:
+    """The user's version, from the primary database by `read` where the cache does not know it."""
+    version = known_number(cache, version_key(user_id))
+    if version is None:
+        version = read(user_id)
+        cache.raise_to(version_key(user_id), version, TTL)
+    return version
 
 
 def _raised(connection: Connection, user_id: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from fiapx.core.jobs import JobState
 from fiapx.core.ports import Cache
 from fiapx.server.aside import CacheAside
-from fiapx.server.processing.changes import TTL, known_number, version_key
+from fiapx.server.processing.changes import known_version
 from fiapx.server.processing.model import Cursor, Job, Video
 from fiapx.server.processing.reads import Reads
 
@@ -60,15 +60,8 @@ class Lists:
         self, name: str, user_id: str, ttl: float, asked: object, read: Callable[[], Sequence[Video] | Sequence[Job]]
     ) -> list[dict[str, Any]]:
         question = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-        key = f"{name}:{user_id}:{self._version(user_id)}:{question}"
+        version = known_version(self._cache, user_id, self._reads.version)  # before the rows, which may only be newer
+        key = f"{name}:{user_id}:{version}:{question}"
         answer = self._aside.get(name, key, ttl, lambda: json.dumps([asdict(row) for row in read()]).encode())
         rows: list[dict[str, Any]] = json.loads(answer)
         return rows
-
-    def _version(self, user_id: str) -> int:
-        """From the database where the cache does not know it: before the rows, which may then only be newer."""
-        version = known_number(self._cache, version_key(user_id))
-        if version is None:
-            version = self._reads.version(user_id)
-            self._cache.raise_to(version_key(user_id), version, TTL)
-        return version

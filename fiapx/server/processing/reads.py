@@ -1,4 +1,4 @@
-"""What is only read: by users, by metrics. May be given a replica's engine."""
+"""What is only read: by users, by metrics."""
 
 from __future__ import annotations
 

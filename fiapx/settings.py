@@ -162,6 +162,13 @@ class Settings(BaseSettings):
     body_timeout: float = Field(60, gt=0)
     """Longest silence of a client in the middle of a request body."""
 
+    user_jobs: int = Field(1000, gt=0)
+    """Jobs of one user that may wait or run."""
+    queue_jobs: int = Field(100_000, gt=0)
+    """Jobs of all users that may wait."""
+    keep: float = Field(0, ge=0)
+    """How long results and videos are kept; 0 for ever. The history of jobs stays."""
+
     concurrency: int = Field(1, ge=1, le=64)
     cores: int | None = Field(None, ge=1)
     """For the decoders of one process; what its container was granted where it is not given."""

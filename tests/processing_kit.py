@@ -35,6 +35,7 @@ from fiapx.media.model import Result
 from fiapx.server.aside import CacheAside
 from fiapx.server.identity import AUDIENCE, ISSUER, Verifier
 from fiapx.server.processing import tables
+from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.api.app import create_processing_app
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.leases import Leases
@@ -94,6 +95,8 @@ class Processing:
         cache: Cache | None = None,
         engine: Engine | None = None,
         replica: Engine | None = None,
+        user_jobs: int = 1000,
+        queue_jobs: int = 1000,
     ) -> None:
         self.root = root / "storage"
         self._numbers = itertools.count()
@@ -111,7 +114,8 @@ class Processing:
             ReplicaReads(self.engine, replica, self.cache, self.registry, rest=0.2) if replica else Reads(self.engine)
         )
         self.metrics = ProcessingMetrics(self.registry, self.reads)
-        self.commands = Commands(self.store, self.storage, on_upload=self.metrics.uploaded)
+        self.admission = Admission(self.reads, user_jobs=user_jobs, queue_jobs=queue_jobs)
+        self.commands = Commands(self.store, self.storage, self.admission, on_upload=self.metrics.uploaded)
         self.queries = Queries(self.reads, self.storage, self.cache, aside=CacheAside(self.cache, self.registry))
         self.maintenance = Maintenance(self.store, self.leases, self.storage, sweep_age=0)
         self.relay = Relay(self.store.outbox, self.bus, self.wake, interval=0.1)

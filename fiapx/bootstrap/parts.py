@@ -26,6 +26,7 @@ from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
+from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.api.app import create_processing_app
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.leases import Leases
@@ -35,6 +36,7 @@ from fiapx.server.processing.metrics import ProcessingMetrics
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
 from fiapx.server.processing.replica import ReplicaReads
+from fiapx.server.processing.retention import Retention
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.ratelimit import AuthLimiter
@@ -88,8 +90,10 @@ def make_processing(
         reaper_interval=settings.reaper_interval,
         sweep_interval=settings.sweep_interval,
         sweep_age=settings.sweep_age,
+        retention=Retention(transitions, settings.keep) if settings.keep else None,
     )
-    commands = Commands(store, storage, on_upload=metrics.uploaded)
+    admission = Admission(Reads(engine), user_jobs=settings.user_jobs, queue_jobs=settings.queue_jobs)
+    commands = Commands(store, storage, admission, on_upload=metrics.uploaded)
     ttls = ListTtls(settings.cache_ttl_videos, settings.cache_ttl_jobs)
     queries = Queries(reads, storage, cache, aside=CacheAside(cache, registry), ttls=ttls)
     return Processing(store, leases, metrics, commands, queries, maintenance, storage)

@@ -107,6 +107,12 @@ class JobNotFinished(Conflict):
     code = "job_not_finished"
 
 
+class Expired(FiapxError):
+    """The result has been let go: this server keeps results for a time only."""
+
+    code, status = "expired", 410
+
+
 class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another request."""
 
@@ -154,6 +160,12 @@ class RateLimited(FiapxError):
         """Seconds after which asking again makes sense."""
 
 
+class TooManyJobs(RateLimited):
+    """Too many jobs of yours wait or run; wait for some to end."""
+
+    code = "too_many_jobs"
+
+
 class PayloadTooLarge(FiapxError):
     """The upload is larger than this server accepts."""
 
@@ -173,6 +185,13 @@ class Unavailable(FiapxError):
     """A service that is needed does not answer; try again later."""
 
     code, status, exit_code = "unavailable", 503, Exit.TEMPORARY
+
+
+class QueueFull(Unavailable):
+    """Too much work is waiting already; try again later."""
+
+    code = "queue_full"
+    retry_after = 30
 
 
 class MailRejected(FiapxError):

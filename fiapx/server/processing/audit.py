@@ -74,12 +74,13 @@ class Audit:
     def run(self, advance: Callable[[int, int], None] = lambda _done, _total: None) -> Report:
         """Look at everything; `advance` is told (rows done, rows in all). Raises Unavailable."""
         report = Report(jobs=self._states())
-        total = self._count(videos) + report.jobs.get(JobState.COMPLETED, 0)
+        stored = jobs.c.result_key.is_not(None)
+        total = self._count(videos, videos.c.id.is_not(None)) + self._count(jobs, stored)
         for row in self._rows(videos, videos.c.id.is_not(None)):
             report.faults += self._object(f"video {row.id}", row.id, _Object(row.storage_key, row.size, row.sha256))
             report.videos += 1
             advance(report.videos, total)
-        for row in self._rows(jobs, jobs.c.state == JobState.COMPLETED):
+        for row in self._rows(jobs, stored):
             result = _Object(row.result_key, row.result_size, row.result_sha256, row.frames)
             report.faults += self._object(f"job {row.id}", row.id, result)
             report.results += 1
@@ -92,9 +93,9 @@ class Audit:
             found = connection.execute(select(jobs.c.state, func.count().label("number")).group_by(jobs.c.state))
             return {row.state: row.number for row in found}
 
-    def _count(self, table: Table) -> int:
+    def _count(self, table: Table, which: ColumnElement[bool]) -> int:
         with self._engine.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(table)) or 0
+            return connection.scalar(select(func.count()).select_from(table).where(which)) or 0
 
     def _rows(self, table: Table, which: ColumnElement[bool]) -> Iterator[Row[Any]]:
         """All such rows, a batch a transaction: an audit may take hours."""

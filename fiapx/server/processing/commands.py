@@ -12,6 +12,7 @@ from fiapx.core.errors import IdempotencyMismatch
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity, Storage
+from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.model import NewJob, NewVideo, Once
 from fiapx.server.processing.store import AlreadyAccepted, Store
 
@@ -28,11 +29,21 @@ class Commands:
     """Write side of processing. `on_upload` is told the size of each accepted upload."""
 
     def __init__(
-        self, store: Store, storage: Storage, *, on_upload: Callable[[int], None] = lambda _size: None
+        self,
+        store: Store,
+        storage: Storage,
+        admission: Admission,
+        *,
+        on_upload: Callable[[int], None] = lambda _size: None,
     ) -> None:
         self._store = store
         self._storage = storage
+        self._admission = admission
         self._on_upload = on_upload
+
+    def admit(self, user: Identity) -> None:
+        """Return if a job of this user would be taken now. Raises TooManyJobs, QueueFull."""
+        self._admission.check(user.user_id)
 
     def replay(self, user: Identity, once: Once | None) -> Accepted | None:
         """What an earlier request with the same key made. Raises IdempotencyMismatch if that was another request."""
@@ -53,7 +64,10 @@ class Commands:
         *,
         fresh: bool = False,
     ) -> Accepted:
-        """Give a stored object its row, and its job if there are options. Whatever fails, no orphan stays."""
+        """Give a stored object its row, and its job if there are options; ask `admit` before its bytes are taken.
+
+        Whatever fails, no orphan stays.
+        """
         job = NewJob(video.id, options.model_dump_json(), user.email, fresh=fresh) if options else None
         try:
             accepted = self._once(user, once, lambda: self._store.accept(user.user_id, video=video, job=job, once=once))
@@ -71,16 +85,26 @@ class Commands:
         self, user: Identity, video_id: str, options: ExtractOptions, once: Once | None, *, fresh: bool = False
     ) -> Accepted:
         """A job for a video that is there: queued, or completed if an identical one has a result and it need not be
-        `fresh`. Raises NotFound, IdempotencyMismatch."""
+        `fresh`. Raises NotFound, IdempotencyMismatch, TooManyJobs, QueueFull."""
         job = NewJob(video_id, options.model_dump_json(), user.email, fresh=fresh)
-        return self._once(user, once, lambda: self._store.accept(user.user_id, job=job, once=once))
+
+        def accept() -> str:
+            self.admit(user)
+            return self._store.accept(user.user_id, job=job, once=once)
+
+        return self._once(user, once, accept)
 
     def retry(self, user: Identity, job_id: str, once: Once | None) -> Accepted:
         """A new job like an ended one; it does run again.
 
-        Raises NotFound, JobNotFinished, Conflict, IdempotencyMismatch.
+        Raises NotFound, JobNotFinished, Conflict, IdempotencyMismatch, TooManyJobs, QueueFull.
         """
-        return self._once(user, once, lambda: self._store.retry(user.user_id, job_id, once))
+
+        def accept() -> str:
+            self.admit(user)
+            return self._store.retry(user.user_id, job_id, once)
+
+        return self._once(user, once, accept)
 
     def cancel(self, user: Identity, job_id: str) -> None:
         """End a live job now; its worker notices within a second. Raises NotFound, JobFinished."""

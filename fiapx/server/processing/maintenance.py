@@ -12,6 +12,7 @@ import structlog
 
 from fiapx.core.ports import Storage
 from fiapx.server.processing.leases import Leases
+from fiapx.server.processing.retention import Retention
 from fiapx.server.processing.store import Store
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,10 @@ _KEEP_KEYS: Final = 24 * 3600
 
 
 class Maintenance:
-    """Times in seconds. `sweep_age` must exceed the time between storing an object and committing its row."""
+    """Times in seconds. `sweep_age` must exceed the time between storing an object and committing its row.
+
+    Without `retention` results and videos are kept for ever.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Maintenance:
         reaper_interval: float = 5,
         sweep_interval: float = 300,
         sweep_age: float = 3600,
+        retention: Retention | None = None,
     ) -> None:
         self._store = store
         self._leases = leases
@@ -40,9 +45,10 @@ class Maintenance:
         self._reaper_interval = reaper_interval
         self._sweep_interval = sweep_interval
         self._sweep_age = sweep_age
+        self._retention = retention
 
     def sweep(self, age: float | None = None) -> int:
-        """Remove what nobody owns and nobody writes; return how many objects and temporary files.
+        """Remove what is too old, and what nobody owns and nobody writes; return how many objects and temporary files.
 
         `age` replaces `sweep_age`: 0 is right before a lone server has begun to serve, and at no other time.
         """
@@ -52,6 +58,7 @@ class Maintenance:
             old = (key for key, seconds in self._storage.list(prefix) if seconds >= age)
             removed += sum(self._remove(batch) for batch in _batches(old))
         self._store.forget_keys(_KEEP_KEYS)
+        removed += self._expire()
         if removed:
             log.info("swept", removed=removed)
         return removed
@@ -68,6 +75,14 @@ class Maintenance:
             except Exception:  # the database may come back
                 log.exception("maintenance_failed")
             stop.wait(self._reaper_interval)
+
+    def _expire(self) -> int:
+        expired = 0
+        while self._retention and (keys := self._retention.expire()):
+            for key in keys:
+                self._storage.delete(key)
+            expired += len(keys)
+        return expired
 
     def _remove(self, keys: list[str]) -> int:
         orphans = self._store.unclaimed(keys)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from fiapx.core.errors import Conflict, InvalidRequest, JobNotFinished
+from fiapx.core.errors import Conflict, Expired, InvalidRequest, JobNotFinished
 from fiapx.core.jobs import JobState
 from fiapx.core.ports import Cache, Storage
 from fiapx.server.aside import CacheAside
@@ -79,8 +79,10 @@ class Queries:
         return JobPage(items=[self._view(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
 
     def finished(self, user_id: str, job_id: str) -> Job:
-        """A job whose result can be read. Raises JobNotFinished, or Conflict if there will be none."""
+        """A job whose result can be read. Raises JobNotFinished, Expired, or Conflict if there will be none."""
         job = self._reads.job(user_id, job_id)
+        if job.state is JobState.COMPLETED and job.result_key is None:
+            raise Expired
         if job.state is JobState.COMPLETED:
             return job
         if job.state is JobState.FAILED:
@@ -135,7 +137,13 @@ class Queries:
 def _result(job: Job) -> ResultView | None:
     if job.frames is None or job.result_size is None or job.result_sha256 is None:
         return None
-    return ResultView(frames=job.frames, size=job.result_size, sha256=job.result_sha256, engine=job.engine or "")
+    return ResultView(
+        frames=job.frames,
+        size=job.result_size,
+        sha256=job.result_sha256,
+        engine=job.engine or "",
+        expired=job.result_key is None,
+    )
 
 
 def _eta(elapsed_ms: int, progress: ProgressView | None) -> float | None:

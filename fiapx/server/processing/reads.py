@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Engine, Row, Table, and_, func, or_, select, tuple_
 
 from fiapx.core.errors import NotFound
-from fiapx.core.jobs import JobState
+from fiapx.core.jobs import LIVE, JobState
 from fiapx.server.processing.model import Cursor, Job, QueueStatus, Video
 from fiapx.server.processing.tables import jobs, user_versions, videos
 from fiapx.server.processing.waiting import claimable, waits_since
@@ -62,6 +62,14 @@ class Reads:
             query = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, earlier)
             return 1 + (connection.scalar(query) or 0)
 
+    def live(self, user_id: str, limit: int) -> int:
+        """How many jobs of a user wait or run; `limit` at most are counted."""
+        return self._number(limit, jobs.c.user_id == user_id, jobs.c.state.in_(LIVE))
+
+    def waiting(self, limit: int) -> int:
+        """How many jobs wait; `limit` at most are counted."""
+        return self._number(limit, jobs.c.state == JobState.QUEUED)
+
     def now(self) -> int:
         """The database's clock; also shows that the database answers."""
         with self._engine.connect() as connection:
@@ -82,6 +90,11 @@ class Reads:
         with self._engine.connect() as connection:
             since, now = connection.execute(query).one()
         return None if since is None else max(0, now - since) / 1000
+
+    def _number(self, limit: int, *which: ColumnElement[bool]) -> int:
+        some = select(jobs.c.id).where(*which).limit(limit).subquery()
+        with self._engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(some)) or 0
 
     def _one(self, table: Table, user_id: str, row_id: str) -> Row[Any]:
         with self._engine.connect() as connection:

@@ -52,6 +52,7 @@ def reuse(
             which,
             jobs.c.fresh.is_(False),
             lender.c.state == JobState.COMPLETED,
+            lender.c.result_key.is_not(None),
             lender.c.engine_fingerprint == transitions.fingerprint,
         )
         .order_by(lender.c.reused_from.is_not(None), lender.c.finished_ms.desc(), lender.c.id)

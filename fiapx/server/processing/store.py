@@ -121,7 +121,7 @@ class Store:
         """Forget an ended job; return the key of its result if that is free now. Raises NotFound, JobNotFinished."""
         mine = and_(jobs.c.id == job_id, jobs.c.user_id == user_id)
         with self._transitions.begin() as connection:
-            _lock_owners(connection, connection.scalar(select(jobs.c.result_key).where(mine)))
+            lock_owners(connection, connection.scalar(select(jobs.c.result_key).where(mine)))
             row = connection.execute(
                 delete(jobs).where(mine, jobs.c.state.not_in(LIVE)).returning(jobs.c.result_key)
             ).one_or_none()
@@ -130,7 +130,7 @@ class Store:
                 raise JobNotFinished("The job has not ended yet; cancel it first.") if live else NotFound
             self._transitions.touched(connection, user_id)
             key: str | None = row.result_key
-            return key if key and key not in _results(connection, [key]) else None
+            return key if key and key not in results(connection, [key]) else None
 
     def delete_video(self, user_id: str, video_id: str) -> str:
         """Forget a video and cancel its live jobs; return its storage key. Raises NotFound."""
@@ -167,7 +167,7 @@ class Store:
         with self._transitions.reader.connect() as connection:
             video_ids = {key.split("/")[1] for key in keys if key.startswith("videos/")}
             owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.id.in_(video_ids))))
-            owned |= _results(connection, keys)
+            owned |= results(connection, keys)
             job_ids = {key.split("/")[1] for key in keys if key.startswith("jobs/")}
             for row in connection.execute(
                 select(jobs.c.id, jobs.c.attempt).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.RUNNING)
@@ -181,12 +181,12 @@ class Store:
             connection.execute(delete(idempotency).where(idempotency.c.created_ms < ago(older_than)))
 
 
-def _results(connection: Connection, keys: Collection[str]) -> set[str]:
+def results(connection: Connection, keys: Collection[str]) -> set[str]:
     """Those of the keys that are some job's result."""
     return set(connection.scalars(select(jobs.c.result_key).where(jobs.c.result_key.in_(keys))))
 
 
-def _lock_owners(connection: Connection, key: str | None) -> None:
+def lock_owners(connection: Connection, key: str | None) -> None:
     """Of several owners of a result that go at the same moment, the last one has to see that it is the last."""
     if key is not None:
         owners = select(jobs.c.id).where(jobs.c.result_key == key).order_by(jobs.c.id)

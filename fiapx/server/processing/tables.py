@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from fiapx.server.outbox import outbox_table
 
 metadata = MetaData()
+_STORED = text("result_key IS NOT NULL")
 
 videos = Table(
     "videos",
@@ -19,6 +32,7 @@ videos = Table(
     Column("storage_key", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Index("ix_videos_user", "user_id", "created_ms", "id"),
+    Index("ix_videos_created", "created_ms"),
 )
 
 jobs = Table(
@@ -42,7 +56,7 @@ jobs = Table(
     Column("warnings", Text),
     Column("frames", Integer),
     Column("engine", Text),
-    Column("result_key", Text),
+    Column("result_key", Text),  # null again once the result has been let go
     Column("result_size", BigInteger),
     Column("result_sha256", Text),
     Column("manifest_offset", BigInteger),
@@ -62,6 +76,7 @@ jobs = Table(
     Index("ix_jobs_video", "video_id"),
     Index("ix_jobs_cache", "user_id", "cache_key"),
     Index("ix_jobs_result", "result_key"),
+    Index("ix_jobs_expiry", "finished_ms", postgresql_where=_STORED, sqlite_where=_STORED),
 )
 
 idempotency = Table(

@@ -58,12 +58,13 @@ class WarningView(BaseModel):
 
 
 class ResultView(BaseModel):
-    """The ZIP of a completed job."""
+    """The ZIP of a completed job. `expired`: it has been let go, as the server keeps results for a time only."""
 
     frames: int
     size: int
     sha256: str
     engine: str
+    expired: bool = False
 
 
 class JobView(BaseModel):

@@ -103,7 +103,10 @@ async def _from_form(request: Request, context: Context, user: Identity, key: st
 
     async def check(declared: Declared) -> Accepted | None:
         _, _, mark = identified(declared.fields, declared.name, declared.size)
-        return await replayed(context, user, declared, mark)
+        if accepted := await replayed(context, user, declared, mark):
+            return accepted
+        await run_sync(context.commands.admit, user)
+        return None
 
     got = await receive(request, context, check)
     if isinstance(got, Accepted):

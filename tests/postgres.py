@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from sqlalchemy import Engine, inspect, text
 
 from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from scripts.servers.postgres import PrivatePostgres
-from scripts.servers.process import ServerMissing
+from tests.servers import required
 
 Databases = Callable[[Service], Engine]
 """Opens the empty database of a service, at its newest version."""
@@ -20,12 +19,8 @@ Databases = Callable[[Service], Engine]
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
-    try:
+    with required():
         server = PrivatePostgres(tmp_path_factory.mktemp("postgres"))
-    except ServerMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
     with server:
         yield server
 

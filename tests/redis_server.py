@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from scripts.servers.process import ServerMissing
 from scripts.servers.redis import PrivateRedis
+from tests.servers import required
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRedis]:
-    try:
+    with required():
         server = PrivateRedis(tmp_path_factory.mktemp("redis"))
-    except ServerMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
     with server:
         yield server
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,8 @@ from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.rabbit_dead import DeadLetters
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
-from scripts.servers.process import ServerMissing
 from scripts.servers.rabbitmq import PrivateRabbit
+from tests.servers import required
 
 QUICK = {"10s": 0.1, "60s": 0.2}
 
@@ -24,12 +23,8 @@ QUICK = {"10s": 0.1, "60s": 0.2}
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
     folder = tmp_path_factory.mktemp("rabbit")
-    try:
+    with required():
         server = PrivateRabbit(folder / "data")
-    except ServerMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
     with server:
         yield server
 

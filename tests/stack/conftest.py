@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.servers.process import ServerMissing
 from scripts.stack import Stack, running
 from tests.media.clips import X264, Clip
+from tests.servers import required
 from tests.stack.kit import Logs, User, wait_until_ready
 
 SETTINGS = {
@@ -40,13 +39,11 @@ def logs() -> Logs:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs) -> Iterator[Stack]:
-    try:
-        with running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS) as stack:
-            yield stack
-    except ServerMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
+    with (
+        required(),
+        running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS) as stack,
+    ):
+        yield stack
 
 
 @pytest.fixture

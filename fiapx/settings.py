@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
+    s3_presign: int = Field(0, ge=0, le=7 * 24 * 3600)
+    """How long a URL is good by which clients download a ZIP from the store itself; 0 sends it through fiapx."""
+    s3_public_endpoint: str | None = None
+    """Where clients reach the store, if that is another address than `s3_endpoint`."""
 
     auth_urls: Words = ()
     processing_urls: Words = ()
@@ -207,7 +211,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a rate such as 10/minute") from None
         return value
 
-    @field_validator("public_url")
+    @field_validator("public_url", "s3_endpoint", "s3_public_endpoint")
     @classmethod
     def _is_a_web_address(cls, value: str | None) -> str | None:
         if value is None:

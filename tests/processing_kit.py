@@ -30,7 +30,7 @@ from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.options import ExtractOptions
-from fiapx.core.ports import Cache, Identity
+from fiapx.core.ports import Cache, Identity, Storage
 from fiapx.media.model import Result
 from fiapx.server.aside import CacheAside
 from fiapx.server.identity import AUDIENCE, ISSUER, Verifier
@@ -97,12 +97,14 @@ class Processing:
         replica: Engine | None = None,
         user_jobs: int = 1000,
         queue_jobs: int = 1000,
+        storage: Storage | None = None,
+        presign: float = 0,
     ) -> None:
         self.root = root / "storage"
         self._numbers = itertools.count()
         self.engine = engine or open_database(sqlite_url(root / "processing.db"))
         migrate(self.engine, "processing")
-        self.storage = DiskStorage(self.root)
+        self.storage: Storage = storage or DiskStorage(self.root)
         self.cache: Cache = cache or MemoryCache()
         self.bus = MemoryBus()
         self.wake = threading.Event()
@@ -128,6 +130,7 @@ class Processing:
             Verifier(self.tokens.jwks, self.tokens),
             max_upload_bytes=max_upload_bytes,
             draining=self.draining,
+            presign=presign,
         )
 
     def close(self) -> None:

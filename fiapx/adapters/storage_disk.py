@@ -48,6 +48,9 @@ class DiskStorage:
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         return _chunks(self.open(key), start, end)
 
+    def address(self, key: str, ttl: float, *, disposition: str, media_type: str) -> None:
+        """A folder has no URLs."""
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with suppress(FileNotFoundError, NotADirectoryError):

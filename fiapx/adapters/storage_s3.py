@@ -20,6 +20,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from fiapx.adapters.keys import checked
+from fiapx.adapters.s3_signing import Signer
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 _CHUNK: Final = 512 * 1024
@@ -33,7 +34,8 @@ _FULL: Final = frozenset({28, 122})
 class S3Storage:
     """The Storage port. Keys lie under `prefix`; `scratch` is a local folder for what is on its way.
 
-    `timeout` is in seconds, for one try of a request.
+    `timeout` is in seconds, for one try of a request. `public_endpoint` is where clients reach the store, if that is
+    another address than ours.
     """
 
     def __init__(
@@ -47,8 +49,17 @@ class S3Storage:
         region: str = "us-east-1",
         prefix: str = "",
         timeout: float = 30,
+        public_endpoint: str | None = None,
     ) -> None:
         self._scratch = scratch
+        self._prefix = prefix
+        self._signer = Signer(
+            bucket,
+            access_key=access_key,
+            secret_key=secret_key,
+            endpoint=public_endpoint or endpoint,
+            region=region,
+        )
         options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
         options |= {"prefix": prefix or None, "region": region}
         options |= {"access_key_id": access_key, "secret_access_key": secret_key}
@@ -85,6 +96,10 @@ class S3Storage:
                 part = memoryview(obstore.get_range(self._store, key, start=begin, end=min(begin + _PART, stop)))
             for offset in range(0, len(part), _CHUNK):
                 yield bytes(part[offset : offset + _CHUNK])
+
+    def address(self, key: str, ttl: float, *, disposition: str, media_type: str) -> str | None:
+        path = f"{self._prefix}/{checked(key)}".lstrip("/")
+        return self._signer.url(path, ttl, disposition=disposition, media_type=media_type)
 
     def delete(self, key: str) -> None:
         with _translated():

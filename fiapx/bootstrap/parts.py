@@ -65,6 +65,7 @@ class Processing:
             verifier,
             max_upload_bytes=settings.max_upload_bytes,
             draining=draining,
+            presign=settings.s3_presign,
         )
 
 

@@ -125,6 +125,7 @@ class Servers:
             access_key=_given(settings.s3_access_key, "s3_access_key"),
             secret_key=_given(settings.s3_secret_key, "s3_secret_key"),
             scratch=scratch,
+            public_endpoint=settings.s3_public_endpoint,
         )
 
 

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import httpx
 import stamina
 
 import fiapx
+from fiapx.cli.elsewhere import follow, sent_elsewhere
 from fiapx.cli.problems import LOGIN_HINT, raise_for_problem, transport_errors
 from fiapx.cli.profile import Profile, ProfileStore, check_secure, server_url
 from fiapx.core.errors import (
@@ -46,12 +48,12 @@ class Api:
             host = httpx.URL(server).host
         except httpx.InvalidURL:
             raise UsageError("the server's address is not a URL") from None
-        loopback = host in {"localhost", "::1"} or host.startswith("127.")
+        self._trust_env = not (host in {"localhost", "::1"} or host.startswith("127."))
         self._http = httpx.Client(
             base_url=server + PREFIX,
             timeout=_TIMEOUT,
             headers={"User-Agent": f"fiapx/{fiapx.__version__}"},
-            trust_env=not loopback,  # a proxy cannot know this machine's 127.0.0.1
+            trust_env=self._trust_env,  # a proxy cannot know this machine's 127.0.0.1
         )
 
     @classmethod
@@ -67,6 +69,8 @@ class Api:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+        if "_store" in vars(self):
+            self._store.close()
 
     def check_secure(self) -> None:
         """Raises UsageError, before anybody types a password that would cross a network in the clear."""
@@ -97,7 +101,8 @@ class Api:
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str] | None = None, timeout: float = 60) -> Iterator[httpx.Response]:
-        """A response whose body flows. Failures to get it are tried again, failures in the middle are the caller's."""
+        """A response whose body flows, maybe from an object store that the server sends us to. Failures to get it are
+        tried again, failures in the middle are the caller's."""
         extra: dict[str, Any] = {"headers": headers or {}, "timeout": httpx.Timeout(timeout, connect=10)}
         response = self._persist(lambda: self._once("GET", path, stream=True, **extra))
         try:
@@ -105,6 +110,11 @@ class Api:
                 yield response
         finally:
             response.close()
+
+    @cached_property
+    def _store(self) -> httpx.Client:
+        """For an object store that the server sends us to. It has no token."""
+        return httpx.Client(trust_env=self._trust_env)
 
     # --- how ----------------------------------------------------------------------------------
 
@@ -130,6 +140,10 @@ class Api:
         with transport_errors():
             message = self._http.build_request(method, path, **(request | {"headers": headers}))
             response = self._http.send(message, stream=stream)
+            if stream and sent_elsewhere(response):
+                response.read()
+                response.close()
+                return follow(response, self._store)
             if stream and response.status_code >= 300 and response.status_code != 304:
                 response.read()
                 response.close()

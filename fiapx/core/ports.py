@@ -47,6 +47,11 @@ class Storage(Protocol):
         """The bytes ``[start, end)`` in chunks of bounded size. Raises NotFound before the first chunk."""
         ...
 
+    def address(self, key: str, ttl: float, *, disposition: str, media_type: str) -> str | None:
+        """A URL at which anybody can read the object for `ttl` seconds, with ranges, and with these values of
+        Content-Disposition and Content-Type; None from a storage that has no URLs. The object need not be there."""
+        ...
+
     def delete(self, key: str) -> None:
         """Delete; deleting what is not there is not an error."""
         ...

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import httpx
 import pytest
 
 from fiapx.adapters.storage_disk import DiskStorage
@@ -109,6 +110,53 @@ def test_what_is_missing_is_not_found(storage: Storage) -> None:
             storage.open(key)
         with pytest.raises(NotFound):
             next(storage.read(key))
+
+
+def signed(storage: Storage, ttl: float = 60) -> str:
+    url = storage.address("videos/a", ttl, disposition='attachment; filename="f.zip"', media_type="application/zip")
+    assert url is not None
+    return url
+
+
+def test_a_folder_has_no_addresses(folder: Storage) -> None:
+    put(folder, "videos/a", b"x")
+    assert folder.address("videos/a", 60, disposition="attachment", media_type="application/zip") is None
+
+
+def test_anybody_can_read_at_an_address_for_a_while(s3_server: str, tmp_path: Path) -> None:
+    """moto looks at neither signatures nor times, so what they cover is read from the URL."""
+    bucket = s3_storage(s3_server, tmp_path / "scratch")
+    put(bucket, "videos/a", b"0123456789")
+    url = signed(bucket)
+    whole = httpx.get(url, trust_env=False)
+    assert (whole.status_code, whole.content) == (200, b"0123456789")
+    assert whole.headers["content-disposition"] == 'attachment; filename="f.zip"'
+    assert whole.headers["content-type"] == "application/zip"
+    part = httpx.get(url, headers={"Range": "bytes=3-5"}, trust_env=False)
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"345", "bytes 3-5/10")
+    query = httpx.URL(url).params
+    assert (query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]) == ("60", "host")
+    assert query["X-Amz-Algorithm"] == "AWS4-HMAC-SHA256"
+    assert "testing" not in url.replace("Credential=testing%2F", "")  # the secret is not among it
+
+
+def test_addresses_are_those_that_clients_reach(tmp_path: Path) -> None:
+    def at(endpoint: str | None, public: str | None) -> str:
+        bucket = S3Storage(
+            "my-bucket",
+            access_key="k",
+            secret_key="s",
+            scratch=tmp_path,
+            prefix="some/where",
+            endpoint=endpoint,
+            public_endpoint=public,
+        )
+        return signed(bucket).partition("?")[0]
+
+    inner, outer = "http://10.0.0.1:9000", "https://files.example.org"
+    assert at(inner, None) == f"{inner}/my-bucket/some/where/videos/a"
+    assert at(inner, outer) == f"{outer}/my-bucket/some/where/videos/a"
+    assert at(None, None) == "https://my-bucket.s3.amazonaws.com/some/where/videos/a"
 
 
 def test_deletes_and_does_not_mind_repeats(storage: Storage) -> None:

@@ -23,11 +23,15 @@ def create_processing_app(
     *,
     max_upload_bytes: int,
     draining: Event,
+    presign: float = 0,
 ) -> FastAPI:
-    """Serves ``/videos`` and ``/jobs``, to be mounted at ``/api/v1``. Set `draining` to end event streams."""
+    """Serves ``/videos`` and ``/jobs``, to be mounted at ``/api/v1``. Set `draining` to end event streams.
+
+    With `presign`, clients are sent to the storage's own address of a ZIP, if it has one, for so many seconds.
+    """
     app = create_app("fiapx processing")
     app.state.verifier = verifier
-    app.state.context = Context(commands, queries, storage, max_upload_bytes, draining)
+    app.state.context = Context(commands, queries, storage, max_upload_bytes, draining, presign)
     for module in (videos, jobs, events, results):
         app.include_router(module.router)
     return app

@@ -27,6 +27,8 @@ class Context:
     storage: Storage
     max_upload_bytes: int
     draining: Event
+    presign: float = 0
+    """Seconds that a URL is good by which a client gets a ZIP from the store itself; 0 for none."""
 
 
 async def _context(request: Request) -> Context:

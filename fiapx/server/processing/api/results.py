@@ -20,6 +20,7 @@ from fiapx.server.processing.ranges import if_range, none_match, parse_range
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 
 _MEDIA_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_ZIP: Final = "application/zip"
 _FRAME_CACHE: Final = "private, max-age=31536000, immutable"
 IfNoneMatch = Annotated[str | None, Header()]
 
@@ -28,7 +29,11 @@ IfNoneMatch = Annotated[str | None, Header()]
 @router.get(
     "/result",
     response_class=Response,
-    responses={200: {"content": {"application/zip": {}}}, 206: {"content": {"application/zip": {}}}},
+    responses={
+        200: {"content": {"application/zip": {}}},
+        206: {"content": {"application/zip": {}}},
+        307: {"description": "The ZIP is at `Location`, for a short time. Do not send your token there."},
+    },
 )
 def download_result(
     user: CurrentUser,
@@ -39,7 +44,7 @@ def download_result(
     if_range_: Annotated[str | None, Header(alias="If-Range")] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The ZIP; `Range`, `If-Range` and `If-None-Match` work."""
+    """The ZIP; `Range`, `If-Range` and `If-None-Match` work. Or the way to it, where the server does not send it."""
     job = context.queries.finished(user.user_id, job_id)
     assert job.result_size is not None
     headers = _zip_headers(job)
@@ -47,6 +52,8 @@ def download_result(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return _whole(context, job, headers, head=True)
+    if elsewhere := _elsewhere(context, job, headers["Content-Disposition"]):
+        return elsewhere
     try:
         wanted = parse_range(range_, job.result_size) if if_range(if_range_, headers["ETag"]) else None
     except RangeNotSatisfiable as error:
@@ -103,12 +110,21 @@ def _zip_headers(job: Job) -> dict[str, str]:
     }
 
 
+def _elsewhere(context: Context, job: Job, disposition: str) -> Response | None:
+    """The way to the store itself, which answers ranges as well; nobody may keep it, since it is a key of its own."""
+    assert job.result_key is not None
+    if not context.presign:
+        return None
+    url = context.storage.address(job.result_key, context.presign, disposition=disposition, media_type=_ZIP)
+    return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"}) if url else None
+
+
 def _whole(context: Context, job: Job, headers: dict[str, str], *, head: bool = False) -> Response:
     assert job.result_key is not None
     headers = headers | {"Content-Length": str(job.result_size)}
     if head:
-        return Response(headers=headers, media_type="application/zip")
-    return StreamingResponse(context.storage.read(job.result_key), 200, headers, "application/zip")
+        return Response(headers=headers, media_type=_ZIP)
+    return StreamingResponse(context.storage.read(job.result_key), 200, headers, _ZIP)
 
 
 def _part(context: Context, job: Job, headers: dict[str, str], wanted: tuple[int, int]) -> Response:
@@ -118,4 +134,4 @@ def _part(context: Context, job: Job, headers: dict[str, str], wanted: tuple[int
         "Content-Length": str(end - start),
         "Content-Range": f"bytes {start}-{end - 1}/{job.result_size}",
     }
-    return StreamingResponse(context.storage.read(job.result_key, start, end), 206, headers, "application/zip")
+    return StreamingResponse(context.storage.read(job.result_key, start, end), 206, headers, _ZIP)

@@ -1,0 +1,127 @@
+"""The services of the Compose file as processes: the same commands, environment, configuration and secrets.
+
+What differs are addresses, since all of them share one machine; and no role has a folder that is not a volume.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+from scripts.servers.postgres import PrivatePostgres
+from scripts.servers.process import free_port
+from scripts.servers.prometheus import PrivateExporter, PrivatePrometheus
+from scripts.servers.rabbitmq import PrivateRabbit
+from scripts.servers.redis import PrivateRedis
+from scripts.stack import FIAPX, RoleProcess, Sink
+from tests.compose.composed import COMPOSE, ROLES, Document, compose
+
+Mails = list[Any]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Everything that runs. `secrets` is the folder of what the containers would find in ``/run/secrets``."""
+
+    secrets: Path
+    roles: Mapping[str, RoleProcess]
+    postgres: PrivatePostgres
+    prometheus: PrivatePrometheus
+    mails: Mails
+
+
+class _Inbox:
+    def __init__(self) -> None:
+        self.mails: Mails = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        self.mails.append(envelope)
+        return "250 OK"
+
+
+class _Addresses:
+    """Where on this machine is what the Compose file names."""
+
+    def __init__(self, secrets: Path, storage: Path) -> None:
+        self.places = {"/run/secrets": str(secrets), "/var/lib/fiapx": str(storage), "0.0.0.0": "127.0.0.1"}
+
+    def add(self, name: str, port: int, number: int) -> None:
+        self.places[f"{name}:{number}"] = f"127.0.0.1:{port}"
+
+    def __call__(self, text: str) -> str:
+        for place, here in self.places.items():
+            text = re.sub(rf"(?<![\w-]){re.escape(place)}(?!\d)", here, text)
+        return text
+
+
+@contextmanager
+def running(folder: Path, sink: Sink) -> Iterator[Composed]:
+    """Raises ServerMissing, ServerFailed."""
+    secrets, here = folder / "secrets", _Addresses(folder / "secrets", folder / "storage")
+    subprocess.run([str(COMPOSE / "secrets.sh"), str(secrets)], check=True)
+    with ExitStack() as stack:
+        inbox = _Inbox()
+        mail = Controller(inbox, hostname="127.0.0.1", port=free_port())
+        mail.start()
+        stack.callback(mail.stop)
+        postgres = stack.enter_context(PrivatePostgres(_folder(folder, "postgres"), secrets=secrets))
+        redis = stack.enter_context(PrivateRedis(_folder(folder, "redis"), "--aclfile", str(secrets / "redis_acl")))
+        rabbit = stack.enter_context(
+            PrivateRabbit(_folder(folder, "rabbitmq"), login=secrets / "rabbitmq_login", metrics=True)
+        )
+        for name, port, number in (("postgres", postgres.port, 5432), ("redis", redis.port, 6379)):
+            here.add(name, port, number)
+        here.add("rabbitmq", rabbit.port, 5672)
+        for secret in secrets.iterdir():
+            secret.write_text(here(secret.read_text()))
+        document = compose(GRACE="5", BACK_SUBNET="127.0.0.1", SMTP_HOST="127.0.0.1", SMTP_PORT=str(mail.port))
+        roles = _start(stack, document, here, sink)
+        targets = {name: [role.metrics_url.removeprefix("http://")] for name, role in roles.items()}
+        for kind in ("postgres", "redis"):
+            name = f"{kind}-exporter"
+            env = {key: here(value) for key, value in document["services"][name]["environment"].items()}
+            targets[name] = [stack.enter_context(PrivateExporter(_folder(folder, name), kind, env)).address]
+        targets["rabbitmq"] = [f"127.0.0.1:{rabbit.metrics_port}"]
+        prometheus = stack.enter_context(PrivatePrometheus(_folder(folder, "prometheus"), targets))
+        yield Composed(secrets, roles, postgres, prometheus, inbox.mails)
+
+
+def _folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder
+
+
+def _start(stack: ExitStack, document: Document, here: _Addresses, sink: Sink) -> dict[str, RoleProcess]:
+    """Every role is ready."""
+    services = document["services"]
+    for name in ("gateway", "auth", "processing"):
+        here.add(name, free_port(), 8000)
+    migrate = services["migrate"]
+    env = {"PATH": "/usr/bin:/bin"} | _environment(migrate, here)
+    subprocess.run([FIAPX, *migrate["command"]], env=env, check=True, capture_output=True)
+    roles = {}
+    for name in ROLES:
+        address = here.places.get(f"{name}:8000")
+        port = int(address.rpartition(":")[2]) if address else None
+        env = _environment(services[name], here) | ({"FIAPX_PORT": str(port)} if port else {})
+        roles[name] = RoleProcess(name, services[name]["command"], env, sink, port)
+    for role in roles.values():
+        stack.callback(role.stop)
+        role.start()
+    for role in roles.values():
+        role.wait()
+    return roles
+
+
+def _environment(service: Document, here: _Addresses) -> dict[str, str]:
+    """The root file system cannot be written: the home is no place where a folder can be made."""
+    given = {name: here(str(value)) for name, value in service["environment"].items()}
+    return {"HOME": "/proc/nowhere", "FIAPX_HOME": "/proc/nowhere"} | given | {"FIAPX_METRICS_PORT": str(free_port())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from typing import Final, Self
 
 _PATIENCE: Final = 30.0
 _STOP: Final = 10.0
+_PORTS: Final = range(10_240, 32_768)
+_RANDOM: Final = random.SystemRandom()
+_told: set[int] = set()
 
 
 class ServerMissing(Exception):
@@ -27,9 +31,16 @@ class ServerFailed(Exception):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of the loopback interface that nobody uses at the moment, and that is not told twice by this process.
+
+    No connection takes it in the meantime: the kernel takes those of its own choice from higher ones.
+    """
+    while True:
+        port = _RANDOM.choice(_PORTS)
+        if port not in _told:
+            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                _told.add(port)
+                return port
 
 
 def program(package: str, *candidates: str) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Final, Self
 
-from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
+from scripts.servers.process import PrivateProcess, ServerFailed, free_port, hand_over, program, unprivileged
 
 _SHIPPED: Final = Path(__file__).parents[2] / "compose" / "rabbitmq" / "rabbitmq.conf"
 
@@ -31,7 +31,11 @@ class PrivateRabbit:
         self._configure(login)
         hand_over(folder, self._owner)
         self._env = self._environment()
-        self.start()
+        try:
+            self.start()
+        except ServerFailed:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +54,10 @@ class PrivateRabbit:
 
     def stop(self) -> None:
         self._process.stop()
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self._process.kill()
 
     def pause(self) -> None:
         self._process.signal(signal.SIGSTOP)

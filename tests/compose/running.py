@@ -76,6 +76,7 @@ def running(folder: Path, sink: Sink) -> Iterator[Composed]:
         rabbit = stack.enter_context(
             PrivateRabbit(_folder(folder, "rabbitmq"), login=secrets / "rabbitmq_login", metrics=True)
         )
+        stack.callback(rabbit.kill)  # nobody needs what it would take seconds to write down
         for name, port, number in (("postgres", postgres.port, 5432), ("redis", redis.port, 6379)):
             here.add(name, port, number)
         here.add("rabbitmq", rabbit.port, 5672)

@@ -30,7 +30,12 @@ def test_the_configuration_is_right() -> None:
 def test_each_alert_fires_by_its_cause() -> None:
     _promtool("test", "rules", str(TESTS))
     rules = {rule["alert"] for rule in read_yaml(COMPOSE / "prometheus" / "alerts.yml")["groups"][0]["rules"]}
-    tested = {case["alertname"] for test in read_yaml(TESTS)["tests"] for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    tested = {
+        case["alertname"]
+        for test in read_yaml(TESTS)["tests"]
+        for case in test["alert_rule_test"]
+        if case.get("exp_alerts")
+    }
     assert tested == rules
 
 

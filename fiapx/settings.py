@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     """A job that waits longer than this wants one more process."""
     autoscale_idle: float = Field(60, gt=0)
     """A queue that is empty for as long wants one fewer."""
+    part: float = Field(2000, ge=0)
+    """Jobs of three parts or more are shared by workers; a part takes as long as so many pictures of 1080p to decode.
+    0: one worker a job."""
     lease: float = Field(30, gt=0)
     heartbeat: float = Field(10, gt=0, validate_default=True)
     reaper_interval: float = Field(5, gt=0)

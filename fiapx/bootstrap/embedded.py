@@ -102,7 +102,7 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
     bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
     bus.subscribe("notify", EVENTS, notifier.handle)
-    worker = make_worker(settings, processing.leases, storage, cache, bus)
+    worker = make_worker(settings, processing.transitions, storage, cache, bus, sharing=settings.concurrency > 1)
     registry.register(BacklogCollector({"processing": processing.store.outbox, "auth": auth.outbox}))
     relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)
     checks = {f"database-{name}": answers(engine) for name, engine in engines.items()} | {

@@ -33,6 +33,7 @@ from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.lists import ListTtls
 from fiapx.server.processing.maintenance import Maintenance
 from fiapx.server.processing.metrics import ProcessingMetrics
+from fiapx.server.processing.parts import Parts
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.reads import Reads
 from fiapx.server.processing.replica import ReplicaReads
@@ -43,12 +44,14 @@ from fiapx.server.ratelimit import AuthLimiter
 from fiapx.settings import Settings
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
+from fiapx.worker.split import Sharing
 
 
 @dataclass(frozen=True)
 class Processing:
-    """The parts of the processing service."""
+    """What the processing service consists of."""
 
+    transitions: Transitions
     store: Store
     leases: Leases
     metrics: ProcessingMetrics
@@ -97,7 +100,7 @@ def make_processing(
     commands = Commands(store, storage, admission, on_upload=metrics.uploaded)
     ttls = ListTtls(settings.cache_ttl_videos, settings.cache_ttl_jobs)
     queries = Queries(reads, storage, cache, aside=CacheAside(cache, registry), ttls=ttls)
-    return Processing(store, leases, metrics, commands, queries, maintenance, storage)
+    return Processing(transitions, store, leases, metrics, commands, queries, maintenance, storage)
 
 
 def engine_fingerprint(settings: Settings) -> str:
@@ -138,12 +141,21 @@ def make_notifier(settings: Settings, engine: Engine, url: str) -> Notifier:
     return Notifier(engine, _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from)
 
 
-def make_worker(settings: Settings, leases: Leases, storage: Storage, cache: Cache, bus: Bus) -> Worker:
-    """Its jobs share the cores that this process may use."""
+def make_worker(
+    settings: Settings, transitions: Transitions, storage: Storage, cache: Cache, bus: Bus, *, sharing: bool
+) -> Worker:
+    """Its jobs share the cores that this process may use. `sharing`: there are others that may help with large jobs."""
+    leases = Leases(transitions, lease=settings.lease)
     decoders = max(1, (settings.cores or granted_cores()) // settings.concurrency)
     limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
-    workshop = Workshop(leases, storage, cache, limits, settings.heartbeat, settings.ffmpeg, decoders)
+    shared = _sharing(settings, transitions, storage) if sharing and settings.part else None
+    workshop = Workshop(leases, storage, cache, limits, settings.heartbeat, settings.ffmpeg, decoders, shared)
     return Worker(workshop, bus, concurrency=settings.concurrency)
+
+
+def _sharing(settings: Settings, transitions: Transitions, storage: Storage) -> Sharing:
+    parts = Parts(transitions, lease=settings.lease, fingerprint=fingerprint())
+    return Sharing(parts, storage, settings.heartbeat, settings.part)
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -45,7 +45,6 @@ from fiapx.server.identity import Verifier
 from fiapx.server.ops import create_ops_app
 from fiapx.server.outbox import Outbox
 from fiapx.server.processing.api import events, jobs, results, videos
-from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.processing.warming import warm
@@ -158,8 +157,7 @@ def working(settings: Settings) -> Iterator[Role]:
     with Servers(settings) as servers:
         process = _Process(settings, servers)
         transitions = Transitions(servers.database("processing"), Event(), engine_fingerprint(settings), servers.cache)
-        leases = Leases(transitions, lease=settings.lease)
-        worker = make_worker(settings, leases, servers.storage, servers.cache, servers.bus)
+        worker = make_worker(settings, transitions, servers.storage, servers.cache, servers.bus, sharing=True)
         process.checks |= {
             "postgresql": answers(transitions.engine),
             "redis": servers.cache.check,

@@ -13,7 +13,7 @@ from fiapx.media.assemble import Assembly
 from fiapx.media.choose import choose
 from fiapx.media.digest import SourceDigest
 from fiapx.media.model import Limits, Output, Progress, Result, Source
-from fiapx.media.pictures import Decode, Pictures
+from fiapx.media.pictures import Pictures, Spread
 from fiapx.media.pool import decoding
 from fiapx.media.process import Watch
 from fiapx.media.spare import Spare
@@ -29,7 +29,7 @@ def extract(
     on_progress: Callable[[Progress], None] = lambda _: None,
     cancelled: threading.Event | None = None,
     jobs: int | None = None,
-    decode: Decode | None = None,
+    spread: Spread | None = None,
     spare: Spare | None = None,
 ) -> Result:
     """Extract frames into a ZIP that is written to `output` strictly in order.
@@ -37,7 +37,7 @@ def extract(
     Once `cancelled` is set the decoder is killed within a second and Cancelled is raised. Every other failure is a
     MediaError (the video's fault), NoSpace, or FFmpegMissing. `output` then holds garbage; the caller discards it.
     At most `jobs` processes decode (default: one for each core that this process may use); `spare` is the first.
-    `decode` may have segments made elsewhere: given them, it gives their frames in order (see `task`).
+    `spread` may have segments made elsewhere.
     """
     watch = Watch(limits.timeout, cancelled)
     on_progress(Progress(0, 0))
@@ -46,7 +46,7 @@ def extract(
         SourceDigest(source) as digest,
         Archive(output, limits.max_output_bytes) as archive,
     ):
-        pictures = Pictures(pool, source, options, limits, ffmpeg, watch, decode)
+        pictures = Pictures(pool, source, options, limits, ffmpeg, watch, spread)
         info, index = pictures.info, pictures.index
 
         def scenes(pts: Sequence[int]) -> list[int]:

@@ -22,6 +22,8 @@ from fiapx.media.style import Style
 
 Decode = Callable[[Iterable[Segment]], Generator[EncodedFrame | Refused]]
 """The frames of all segments in order of pts, without those that cannot be decoded; after each what it refused."""
+Spread = Callable[[Decode, VideoInfo], Decode]
+"""Given what decodes on this machine: what has segments made elsewhere as well (see `task`)."""
 
 
 class Pictures:
@@ -36,7 +38,7 @@ class Pictures:
         limits: Limits,
         ffmpeg: Path | None,
         watch: Watch,
-        decode: Decode | None = None,
+        spread: Spread | None = None,
     ) -> None:
         self._pool = pool
         self._source = source
@@ -44,7 +46,7 @@ class Pictures:
         self._limits = limits
         self._named_ffmpeg = ffmpeg
         self._watch = watch
-        self._decode = decode or pool.frames
+        self._decode: Decode = spread(pool.frames, pool.info) if spread else pool.frames
         self._used: list[str] = []
         self._refused: Refused = frozenset()
         self._taken_over = 0

@@ -20,6 +20,7 @@ from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.model import Claim
 from fiapx.server.processing.progress import drop_progress, put_progress
 from fiapx.worker.monitor import Monitor
+from fiapx.worker.split import Sharing, Split
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,8 @@ class Workshop:
     ffmpeg: Path | None = None
     jobs: int = 1
     """Decoder processes an attempt."""
+    sharing: Sharing | None = None
+    """How large jobs are shared with other workers."""
 
 
 class Attempt:
@@ -51,6 +54,7 @@ class Attempt:
         self._claim = claim
         self._started = started
         self._told = 0.0
+        self._split: Split | None = None
         self._log = log.bind(job_id=claim.job_id, attempt=claim.attempt)
         self.cancelled = Event()
 
@@ -73,7 +77,7 @@ class Attempt:
             with suppress(Exception):
                 drop_progress(self._shop.cache, self._claim.job_id)
 
-    def _work(self, monitor: Monitor) -> None:
+    def _work(self, monitor: Monitor[Claim]) -> None:
         if self._shop.leases.reuse(self._claim):
             self._log.info("result_reused")
             return
@@ -88,16 +92,20 @@ class Attempt:
     def _extract(self) -> Result:
         """The ZIP is on stable storage afterwards, though nobody can see it yet."""
         claim, shop = self._claim, self._shop
+        options = ExtractOptions.model_validate_json(claim.options)
+        if shop.sharing:
+            self._split = Split(shop.sharing, claim, options, self.cancelled)
         with shop.storage.open(claim.video_key) as video, shop.storage.create(claim.result_key) as output:
             result = extract(
                 Source(claim.video_name, video, claim.video_sha256),
-                ExtractOptions.model_validate_json(claim.options),
+                options,
                 output,
                 limits=shop.limits,
                 ffmpeg=shop.ffmpeg,
                 on_progress=self._progress,
                 cancelled=self.cancelled,
                 jobs=shop.jobs,
+                spread=self._split,
             )
             output.commit()
             return result
@@ -112,6 +120,8 @@ class Attempt:
         except LeaseLost:
             self._shop.storage.delete(self._claim.result_key)
             raise
+        if self._split:
+            self._split.forget()
         self._log.info("job_completed", frames=result.frames, size=result.size, engine=result.engine)
 
     def _give_up(self, error: Exception, *, lost: bool) -> None:

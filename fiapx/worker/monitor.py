@@ -1,17 +1,16 @@
-"""Watches over a lease while the engine works: renews it, and stops the engine once the job is no longer ours."""
+"""Watches over a lease while the engine works: renews it, and stops the engine once the work is no longer ours."""
 
 from __future__ import annotations
 
 import time
 from threading import Event, Thread
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import structlog
 
 from fiapx.core.errors import LeaseLost
-from fiapx.server.processing.leases import Leases
-from fiapx.server.processing.model import Claim
+from fiapx.server.processing.model import Claim, PartClaim
 
 log = structlog.get_logger(__name__)
 
@@ -19,14 +18,34 @@ _LOOK: Final = 1.0
 _MARGIN: Final = 0.2
 """The part of a lease that is kept as time to stop the decoder in, should the database stay silent."""
 
+C = TypeVar("C", bound=Claim | PartClaim)
+C_contra = TypeVar("C_contra", bound=Claim | PartClaim, contravariant=True)
 
-class Monitor:
+
+class Leased(Protocol[C_contra]):
+    """Where claims are kept: those of jobs, or of parts of jobs."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds."""
+        ...
+
+    def renew(self, claim: C_contra) -> None:
+        """Raises LeaseLost."""
+        ...
+
+    def owned(self, claim: C_contra) -> bool:
+        """Is it still this claim's?"""
+        ...
+
+
+class Monitor(Generic[C]):
     """Sets `cancelled` when the job was cancelled, reclaimed or deleted, or the lease runs out unrenewed.
 
     `started` is the monotonic time from before the claim: no clock but the database's is compared with the lease.
     """
 
-    def __init__(self, leases: Leases, claim: Claim, cancelled: Event, *, heartbeat: float, started: float) -> None:
+    def __init__(self, leases: Leased[C], claim: C, cancelled: Event, *, heartbeat: float, started: float) -> None:
         self._leases = leases
         self._claim = claim
         self._cancelled = cancelled
@@ -38,7 +57,7 @@ class Monitor:
             for name, run in (("monitor", self._run), ("lease", self._watch_time))
         ]
         self.lost = False
-        """The job is no longer ours."""
+        """The work is no longer ours."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -81,6 +100,6 @@ class Monitor:
             raise LeaseLost
 
     def _stop(self, event: str) -> None:
-        log.info(event, job_id=self._claim.job_id, attempt=self._claim.attempt)
+        log.info(event, job_id=self._claim.job_id, lease=self._claim.lease_token)
         self.lost = True
         self._cancelled.set()

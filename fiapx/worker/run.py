@@ -1,8 +1,9 @@
-"""The worker: so many threads, each claims and runs one job after the other."""
+"""The worker: so many threads, each claims and runs one job after the other, or parts of those of others."""
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from threading import Event, Lock, Thread, current_thread
 from typing import Final
 
@@ -10,6 +11,7 @@ import structlog
 
 from fiapx.core.ports import Bus
 from fiapx.worker.attempt import Attempt, Workshop
+from fiapx.worker.helping import OpenVideo, PartAttempt
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +29,7 @@ class Worker:
         self._stopping = Event()
         self._hurry = Event()
         self._lock = Lock()
-        self._running: set[Attempt] = set()
+        self._running: set[Attempt | PartAttempt] = set()
         self._threads = [
             Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(concurrency)
         ]
@@ -52,9 +54,13 @@ class Worker:
         return all(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
+        with closing(OpenVideo(self._shop.storage)) as video:
+            self._work(video)
+
+    def _work(self, video: OpenVideo) -> None:
         while not self._stopping.is_set():
             try:
-                worked = self._next()
+                worked = self._next(video)
             except Exception:  # the database may come back
                 log.exception("claim_failed", thread=current_thread().name)
                 self._stopping.wait(self._poll)
@@ -62,12 +68,12 @@ class Worker:
             if not worked:
                 self._bus.wait_for_work(self._poll)
 
-    def _next(self) -> bool:
-        started = time.monotonic()
-        claim = self._shop.leases.claim()
-        if claim is None:
+    def _next(self, video: OpenVideo) -> bool:
+        """Run a job, or else a part of somebody's; whether there was one."""
+        attempt = self._claimed(video)
+        if attempt is None:
+            video.close()
             return False
-        attempt = Attempt(self._shop, claim, started)
         with self._lock:
             self._running.add(attempt)
             if self._hurry.is_set():
@@ -78,6 +84,14 @@ class Worker:
             with self._lock:
                 self._running.discard(attempt)
         return True
+
+    def _claimed(self, video: OpenVideo) -> Attempt | PartAttempt | None:
+        started, sharing = time.monotonic(), self._shop.sharing
+        if claim := self._shop.leases.claim():
+            return Attempt(self._shop, claim, started)
+        if sharing and (part := sharing.parts.claim()):
+            return PartAttempt(self._shop, sharing, part, video, started)
+        return None
 
     def _release(self) -> None:
         with self._lock:

@@ -39,14 +39,14 @@ def _joined(path: Path, alone: Extracted, **options: Any) -> tuple[bytes, int]:
     def decode(segments: Iterable[Segment]) -> Generator[EncodedFrame | Refused]:
         for segment in segments:
             command = [sys.executable, "-c", ELSEWHERE, str(path)]
-            task = Task.of(sha256, wanted, segment).to_json().encode()
+            task = Task.of(sha256, wanted, [segment]).to_json().encode()
             part = subprocess.run(command, input=task, stdout=subprocess.PIPE, check=True, timeout=60).stdout
             parts.append(part)
             yield from frames(io.BytesIO(part))
 
     output = io.BytesIO()
     with path.open("rb", buffering=0) as file:
-        extract(Source(path.name, file), wanted, output, decode=decode)
+        extract(Source(path.name, file), wanted, output, spread=lambda _local, _info: decode)
     return output.getvalue(), len(parts)
 
 
@@ -73,14 +73,16 @@ def test_parts_tell_of_damage_too(clips: Path, tmp_path: Path) -> None:
 
 def test_a_task_survives_its_own_json() -> None:
     task = Task.of(
-        "ab" * 32, extract_options(at="10,50%", drop_black=True), Segment((Run(0, 3, (0, 512)),), "thumbnail")
+        "ab" * 32,
+        extract_options(at="10,50%", drop_black=True),
+        (Segment((Run(0, 3, (0, 512)),), "thumbnail"), Segment((Run(4, 4, (9,)),), threads=2)),
     )
     assert Task.from_json(task.to_json()) == task
 
 
 def test_another_engine_or_source_is_refused(clips: Path) -> None:
     path = CLIP.make(clips)
-    task = Task.of("00" * 32, extract_options(), Segment((Run(0, 0, (0,)),)))
+    task = Task.of("00" * 32, extract_options(), [Segment((Run(0, 0, (0,)),))])
     with path.open("rb", buffering=0) as file:
         with pytest.raises(EngineMismatch):
             perform(replace(task, engine="another"), Source("x", file), io.BytesIO())
@@ -91,7 +93,7 @@ def test_another_engine_or_source_is_refused(clips: Path) -> None:
 def test_half_a_part_is_refused(clips: Path) -> None:
     path, part = CLIP.make(clips), io.BytesIO()
     sha256 = run(path, at="0").manifest()["source"]["sha256"]
-    task = Task.of(sha256, extract_options(), Segment((Run(0, 0, (0,)),)))
+    task = Task.of(sha256, extract_options(), [Segment((Run(0, 0, (0,)),))])
     with path.open("rb", buffering=0) as file:
         perform(task, Source("x", file), part)
     assert [type(made) for made in frames(io.BytesIO(part.getvalue()))] == [EncodedFrame, frozenset]

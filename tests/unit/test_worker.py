@@ -43,8 +43,9 @@ class Engine:
         on_progress: Callable[[Progress], None],
         cancelled: threading.Event,
         jobs: int,
+        spread: object,
     ) -> Result:
-        assert jobs == 1
+        assert (jobs, spread) == (1, None)
         call = {"name": source.name, "bytes": source.file.read(), "sha256": source.sha256, "options": options}
         self.calls.append(call | {"limits": limits})
         output.write(self.archive.content[:100])

@@ -168,7 +168,7 @@ class Audit:
             yield Fault("unpublished", "outbox", f"{count} events wait, for {(now - oldest) // 1000} s at most")
 
     def _orphans(self, report: Report) -> Iterator[Fault]:
-        for prefix in ("videos/", "jobs/"):
+        for prefix in ("videos/", "jobs/", "parts/"):
             found = self._storage.list(prefix)
             while batch := list(islice(found, _BATCH)):
                 report.objects += len(batch)

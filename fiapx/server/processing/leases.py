@@ -66,7 +66,7 @@ class Leases:
     def owned(self, claim: Claim) -> bool:
         """Does the worker still own the job?"""
         with self._transitions.reader.connect() as connection:
-            return connection.scalar(select(jobs.c.id).where(_fence(claim))) is not None
+            return connection.scalar(select(jobs.c.id).where(fence(claim))) is not None
 
     def renew(self, claim: Claim) -> None:
         """Extend the lease. Raises LeaseLost."""
@@ -76,13 +76,13 @@ class Leases:
     def reuse(self, claim: Claim) -> bool:
         """Complete the job with the result of an identical one that has ended since it was queued, if there is one."""
         with self._transitions.begin() as connection:
-            return reuse(self._transitions, connection, _fence(claim)) is not None
+            return reuse(self._transitions, connection, fence(claim)) is not None
 
     def complete(self, claim: Claim, result: Result) -> None:
         """Publish the result, which is on stable storage under `claim.result_key`. Raises LeaseLost."""
         values = _published(claim, result) | {"engine_fingerprint": self._transitions.fingerprint}
         with self._transitions.begin() as connection:
-            _owned(self._transitions.end(connection, _fence(claim), JobState.COMPLETED, **values))
+            _owned(self._transitions.end(connection, fence(claim), JobState.COMPLETED, **values))
 
     def fail(self, claim: Claim, error: Exception) -> JobState:
         """Record a failed attempt: the video's faults are final, all others are repeated while failures are left.
@@ -90,18 +90,18 @@ class Leases:
         Returns the state that the job is in now. Raises LeaseLost.
         """
         with self._transitions.begin() as connection:
-            failures = connection.scalar(select(jobs.c.failures).where(_fence(claim)).with_for_update())
+            failures = connection.scalar(select(jobs.c.failures).where(fence(claim)).with_for_update())
             if _final(error) or (failures or 0) >= MAX_FAILURES:
-                _owned(self._transitions.end(connection, _fence(claim), JobState.FAILED, **_verdict(error)))
+                _owned(self._transitions.end(connection, fence(claim), JobState.FAILED, **_verdict(error)))
                 return JobState.FAILED
             wait_ms = int(self._retry_delay * 1000) * (failures or 0)
-            _owned(self._transitions.requeue(connection, _fence(claim), not_before_ms=now_ms() + wait_ms))
+            _owned(self._transitions.requeue(connection, fence(claim), not_before_ms=now_ms() + wait_ms))
             return JobState.QUEUED
 
     def release(self, claim: Claim) -> None:
         """Give the job back, uncharged: the worker stops. Raises LeaseLost."""
         with self._transitions.begin() as connection:
-            _owned(self._transitions.requeue(connection, _fence(claim), failures=jobs.c.failures - 1))
+            _owned(self._transitions.requeue(connection, fence(claim), failures=jobs.c.failures - 1))
 
     def reap(self, *, everything: bool = False) -> int:
         """Queue the jobs of silent workers again, or end those that crashed too often; return how many, 100 at most.
@@ -131,7 +131,8 @@ class Leases:
         return now_ms() + int(self.lease * 1000)
 
 
-def _fence(claim: Claim) -> ColumnElement[bool]:
+def fence(claim: Claim) -> ColumnElement[bool]:
+    """The job, while it is this claim's."""
     return and_(
         jobs.c.id == claim.job_id,
         jobs.c.attempt == claim.attempt,
@@ -178,7 +179,7 @@ def _claimed(connection: Connection, row: Row[Any]) -> Claim:
 
 
 def _renewal(claim: Claim, until: ColumnElement[int]) -> Any:
-    return update(jobs).where(_fence(claim)).values(lease_until_ms=until).returning(jobs.c.id)
+    return update(jobs).where(fence(claim)).values(lease_until_ms=until).returning(jobs.c.id)
 
 
 def _published(claim: Claim, result: Result) -> dict[str, Any]:

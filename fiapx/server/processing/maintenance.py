@@ -54,7 +54,8 @@ class Maintenance:
         """
         age = self._sweep_age if age is None else age
         removed = self._storage.sweep(age)
-        for prefix in ("videos/", "jobs/"):
+        self._store.forget_parts()
+        for prefix in ("videos/", "jobs/", "parts/"):
             old = (key for key, seconds in self._storage.list(prefix) if seconds >= age)
             removed += sum(self._remove(batch) for batch in _batches(old))
         self._store.forget_keys(_KEEP_KEYS)

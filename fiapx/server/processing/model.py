@@ -106,6 +106,24 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class PartClaim:
+    """One try at a part of a job; `lease_token` fences every write that the worker makes. `task` is JSON."""
+
+    job_id: str
+    kind: str
+    number: int
+    lease_token: str
+    task: str
+    video_key: str
+    video_name: str
+    video_sha256: str
+
+    @property
+    def key(self) -> str:
+        return part_key(self.job_id, self.kind, self.number)
+
+
+@dataclass(frozen=True)
 class Cursor:
     """The last item of a page: lists go on after it, newest first."""
 
@@ -125,6 +143,11 @@ class QueueStatus:
 def video_key(video_id: str) -> str:
     """Where the bytes of a video are stored."""
     return f"videos/{video_id}"
+
+
+def part_key(job_id: str, kind: str, number: int) -> str:
+    """Where a part of a job is stored until all are joined."""
+    return f"parts/{job_id}/{kind}-{number}"
 
 
 def result_key(job_id: str, attempt: int) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, exists, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
 from fiapx.core.jobs import LIVE, JobState
-from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, result_key
+from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, part_key, result_key
 from fiapx.server.processing.reuse import cache_key, reuse
-from fiapx.server.processing.tables import deleted_users, idempotency, jobs, videos
+from fiapx.server.processing.tables import deleted_users, idempotency, jobs, parts, videos
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.sql import ago, now_ms
 
@@ -163,7 +163,7 @@ class Store:
         return [key for key in keys if key]
 
     def unclaimed(self, keys: Collection[str]) -> set[str]:
-        """Those of the storage keys that no video, no result and no running attempt owns."""
+        """Those of the storage keys that no video, no result, no part and no running attempt owns."""
         with self._transitions.reader.connect() as connection:
             video_ids = {key.split("/")[1] for key in keys if key.startswith("videos/")}
             owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.id.in_(video_ids))))
@@ -173,7 +173,16 @@ class Store:
                 select(jobs.c.id, jobs.c.attempt).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.RUNNING)
             ):
                 owned.add(result_key(row.id, row.attempt))
+            of_jobs = parts.c.job_id.in_({key.split("/")[1] for key in keys if key.startswith("parts/")})
+            for part in connection.execute(select(parts.c.job_id, parts.c.kind, parts.c.number).where(of_jobs)):
+                owned.add(part_key(part.job_id, part.kind, part.number))
         return set(keys) - owned
+
+    def forget_parts(self) -> None:
+        """Drop the parts of jobs that have ended; their objects belong to nobody then."""
+        live = exists().where(jobs.c.id == parts.c.job_id, jobs.c.state.in_(LIVE))
+        with self._transitions.engine.begin() as connection:
+            connection.execute(delete(parts).where(~live))
 
     def forget_keys(self, older_than: float) -> None:
         """Drop Idempotency-Keys from more than so many seconds ago."""

@@ -79,6 +79,21 @@ jobs = Table(
     Index("ix_jobs_expiry", "finished_ms", postgresql_where=_STORED, sqlite_where=_STORED),
 )
 
+parts = Table(
+    "parts",
+    metadata,
+    Column("job_id", Text, nullable=False),  # no foreign key: the sweeper comes for what a job leaves behind
+    Column("kind", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("made", Boolean, nullable=False, server_default=false()),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("lease_token", Text),
+    Column("lease_until_ms", BigInteger),
+    PrimaryKeyConstraint("job_id", "kind", "number"),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

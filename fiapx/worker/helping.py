@@ -1,0 +1,99 @@
+"""A large job on many workers, from the side of those that help: make a part, and leave all else to its worker."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import BinaryIO
+
+import structlog
+
+from fiapx.core.errors import LeaseLost
+from fiapx.core.ports import Storage
+from fiapx.media.model import Source
+from fiapx.media.task import Task, perform
+from fiapx.server.processing.model import PartClaim
+from fiapx.worker.attempt import Workshop
+from fiapx.worker.monitor import Monitor
+from fiapx.worker.split import Sharing
+
+log = structlog.get_logger(__name__)
+
+
+class OpenVideo:
+    """The video of the last part stays open for the next one: a bucket would give it anew each time."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._key = ""
+        self._file: BinaryIO | None = None
+
+    def get(self, key: str) -> BinaryIO:
+        """The video, which `close` closes. Raises NotFound."""
+        if self._file is None or key != self._key:
+            self.close()
+            self._key, self._file = key, self._storage.open(key)
+        return self._file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class PartAttempt:
+    """Makes one part. Whatever goes wrong, the job's own worker tries the part next, and tells of it.
+
+    Setting `cancelled` from outside gives the part back.
+    """
+
+    def __init__(
+        self, workshop: Workshop, sharing: Sharing, claim: PartClaim, video: OpenVideo, started: float
+    ) -> None:
+        self._shop = workshop
+        self._sharing = sharing
+        self._claim = claim
+        self._video = video
+        self._started = started
+        self._log = log.bind(job_id=claim.job_id, kind=claim.kind, part=claim.number)
+        self.cancelled = Event()
+
+    def run(self) -> None:
+        """Never raises: a part that cannot even be reported is taken over once its lease is over."""
+        try:
+            with Monitor(
+                self._sharing.parts,
+                self._claim,
+                self.cancelled,
+                heartbeat=self._sharing.heartbeat,
+                started=self._started,
+            ) as monitor:
+                self._work(monitor)
+        except LeaseLost:
+            self._log.info("part_discarded")
+        except Exception:  # noqa: BLE001 - the lease runs out by itself
+            self._log.exception("part_not_reported")
+
+    def _work(self, monitor: Monitor[PartClaim]) -> None:
+        parts = self._sharing.parts
+        try:
+            self._make()
+        except Exception as error:  # noqa: BLE001 - whatever the engine does, the worker goes on
+            if monitor.lost:
+                self._log.info("part_discarded")
+            elif self.cancelled.is_set():
+                parts.release(self._claim)
+            else:
+                parts.fail(self._claim)
+                self._log.warning("part_failed", error=str(error))
+        else:
+            parts.complete(self._claim)
+            self._log.info("part_made")
+
+    def _make(self) -> None:
+        """The part is on stable storage afterwards."""
+        claim, shop = self._claim, self._shop
+        source = Source(claim.video_name, self._video.get(claim.video_key), claim.video_sha256)
+        with shop.storage.create(claim.key) as part:
+            task = Task.from_json(claim.task)
+            perform(task, source, part, limits=shop.limits, cancelled=self.cancelled, jobs=shop.jobs)
+            part.commit()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from threading import Lock
 
 from fiapx.adapters.rabbit_consumer import Consumer
-from fiapx.adapters.rabbit_publisher import TROUBLES, Publisher, connect
+from fiapx.adapters.rabbit_publisher import TROUBLES, Publisher, connect, version_of
 from fiapx.adapters.rabbit_topology import LADDER
 from fiapx.adapters.rabbit_work import Work
 from fiapx.core.errors import Unavailable
@@ -52,6 +53,14 @@ class RabbitBus:
             connect(self._url, 1.5).close()
         except TROUBLES as error:
             raise Unavailable("The message broker does not answer.") from error
+
+    def version(self) -> str | None:
+        """Of the broker; None where it does not tell."""
+        try:
+            with closing(connect(self._url, 1.5)) as connection:
+                return version_of(connection)
+        except TROUBLES:
+            return None
 
     def close(self) -> None:
         with self._lock:

@@ -102,6 +102,13 @@ class RedisCache:
             raise Unavailable("Redis does not answer.") from None
         self._answered()
 
+    def version(self) -> str | None:
+        """Of the server; None where it does not tell."""
+        try:
+            return str(self._redis.info("server")["redis_version"])
+        except (RedisError, OSError, KeyError):
+            return None
+
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()

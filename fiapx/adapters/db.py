@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 import fiapx.migrations
 from fiapx.core.errors import Unavailable, UsageError
+from fiapx.core.versions import require
 
 Service = Literal["auth", "processing", "notify"]
 SERVICES: Final[tuple[Service, ...]] = ("auth", "processing", "notify")
@@ -59,11 +60,12 @@ def _begin_sqlite(connection: Connection) -> None:
 def migrate(engine: Engine, service: Service) -> None:
     """Bring a service's schema to the newest version; safe to call at every start.
 
-    Raises UsageError for a database that is newer than this program, or that cannot be used.
+    Raises UsageError for a database that is newer than this program, or a server that is too old or cannot be used.
     """
     config = _config(service)
     try:
         with engine.begin() as connection:
+            _require_new_enough(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError:  # its revision is not among ours
@@ -77,9 +79,11 @@ def migrate(engine: Engine, service: Service) -> None:
 
 
 def revision(engine: Engine) -> str | None:
-    """The version of a database's schema; None for an empty one. Raises Unavailable."""
+    """The version of a database's schema; None for an empty one. Raises Unavailable, and UsageError for a server that
+    is too old."""
     try:
         with engine.connect() as connection:
+            _require_new_enough(connection)
             return MigrationContext.configure(connection).get_current_revision()
     except OperationalError as error:
         raise Unavailable(f"The database does not answer: {str(error.orig).strip()}") from None
@@ -88,7 +92,7 @@ def revision(engine: Engine) -> str | None:
 def pending(engine: Engine, service: Service) -> str | None:
     """What is wrong with the version of a service's schema, as in "the auth database …"; None if it is ours.
 
-    Raises Unavailable.
+    Raises Unavailable, and UsageError for a server that is too old.
     """
     scripts = ScriptDirectory.from_config(_config(service))
     wanted, found = scripts.get_current_head(), revision(engine)
@@ -99,6 +103,12 @@ def pending(engine: Engine, service: Service) -> str | None:
     if found not in {script.revision for script in scripts.walk_revisions()}:
         return "was made by another version of fiapx"
     return f"has schema {found}, and this program needs {wanted}"
+
+
+def _require_new_enough(connection: Connection) -> None:
+    version = connection.dialect.server_version_info
+    if connection.dialect.name == "postgresql" and version:
+        require("PostgreSQL", ".".join(map(str, version)))
 
 
 def _config(service: Service) -> Config:

@@ -26,6 +26,12 @@ def connect(url: str, patience: float) -> pika.BlockingConnection:
     return pika.BlockingConnection(parameters)
 
 
+def version_of(connection: pika.BlockingConnection) -> str | None:
+    """The broker's, if it is RabbitMQ."""
+    about = connection._impl.server_properties  # noqa: SLF001  pika has no public way
+    return str(about["version"]) if about.get("product") == "RabbitMQ" else None
+
+
 def cut(connection: pika.BlockingConnection) -> None:
     """End a connection from another thread: a stopped broker keeps pika's own timeouts from working."""
     with suppress(AttributeError, OSError):

@@ -24,6 +24,7 @@ from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.adapters.storage_s3 import S3Storage
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Storage
+from fiapx.core.versions import require
 from fiapx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,8 @@ _RESERVE: Final = 16 * 1024**2
 class Servers:
     """What a role's process is connected to; all is closed at the end of the `with` block.
 
-    Raises UsageError where a setting is missing that the role needs.
+    Raises UsageError where a setting is missing that the role needs, and for a server that is too old. Redis and
+    RabbitMQ may be away: no role waits for them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,7 +54,7 @@ class Servers:
 
     def database(self, service: Service) -> Engine:
         """A service's database, once it answers; that may take as long as it takes. Raises UsageError for a schema
-        that is not the one this program works with."""
+        or a server that this program does not work with."""
         name = f"{service}_database_url"
         engine = self._engine(_given(getattr(self._settings, name), name))
         while True:
@@ -75,6 +77,7 @@ class Servers:
     def cache(self) -> RedisCache:
         cache = RedisCache(_given(self._settings.redis_url, "redis_url"))
         self._stack.callback(cache.close)
+        require("Redis", cache.version())
         return cache
 
     @cached_property
@@ -88,6 +91,7 @@ class Servers:
     def bus(self) -> RabbitBus:
         bus = RabbitBus(_given(self._settings.rabbitmq_url, "rabbitmq_url"))
         self._stack.callback(bus.close)
+        require("RabbitMQ", bus.version())
         return bus
 
     @cached_property

@@ -67,6 +67,10 @@ def test_a_failed_delivery_climbs_the_ladder_to_its_own_queue_alone(bus: RabbitB
     eventually(lambda: seen == ["1"] and tries == ["1"] * 3)
 
 
+def test_the_broker_tells_its_version(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    assert bus.version() == broker.ctl("version").strip()
+
+
 def test_a_paused_broker_does_not_hold_the_publisher(bus: RabbitBus, broker: PrivateRabbit) -> None:
     bus.publish(event(JOB_QUEUED))
     broker.pause()

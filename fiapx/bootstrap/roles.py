@@ -146,6 +146,7 @@ def serving(settings: Settings, roles: Collection[ServeRole]) -> Iterator[Role]:
             trusted_proxies=settings.trusted_proxies,
             documents=documents,
             edge=edge,
+            behind=edge is None,
         )
         with process.running():
             yield Role(process.ops(), process.draining, app)

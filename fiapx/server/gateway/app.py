@@ -49,13 +49,15 @@ def create_gateway(
     trusted_proxies: Collection[str] = (),
     documents: Mapping[str, dict[str, Any]] = MappingProxyType({}),
     edge: Edge | None = None,
+    behind: bool = False,
 ) -> FastAPI:
     """One app for all services.
 
     `mounts` are ASGI apps by path prefix; those of Starlette run their lifespans, and those of FastAPI join the
     documentation, as do `documents` (OpenAPI by prefix) of services elsewhere. `lifespan` is entered after theirs and
     left before them. Once `draining` is set, new requests get 503. `body_timeout` is in seconds. `trusted_proxies` are
-    addresses and networks whose word for a client's address is taken. Raises UsageError.
+    addresses and networks whose word for a client's address is taken. An app that is `behind` another one tells that
+    one what it may keep. Raises UsageError.
     """
     upstreams = list({app.upstream.name: app.upstream for app in mounts.values() if isinstance(app, Proxy)}.values())
     mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining), partial(ask, upstreams))}
@@ -70,7 +72,7 @@ def create_gateway(
     app.openapi_schema = merge_openapi(app.openapi(), documents)
     if upstreams:
         registry.register(UpstreamCollector(upstreams))
-    _add_middleware(app, registry, draining, body_timeout, uploads, edge)
+    _add_middleware(app, registry, draining, body_timeout, uploads, edge, behind)
     app.add_middleware(ForwardedFor, trusted=trusted_proxies)
     app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
     return app
@@ -92,6 +94,7 @@ def _add_middleware(
     body_timeout: float,
     uploads: Collection[str],
     edge: Edge | None,
+    behind: bool,
 ) -> None:
     """From the innermost to the outermost."""
     if edge is not None:
@@ -102,7 +105,7 @@ def _add_middleware(
     if edge is not None:
         edge.add_outer(app)
     instrument(app, registry)
-    app.add_middleware(SecurityHeaders, https=edge is not None and edge.https)
+    app.add_middleware(SecurityHeaders, https=edge is not None and edge.https, behind=behind)
     app.add_middleware(RequestLog)
 
 

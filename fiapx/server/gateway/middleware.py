@@ -64,19 +64,23 @@ class RequestLog:
 
 
 class SecurityHeaders:
-    """Headers for browsers, where the answer has not set its own. Nothing that services tell the gateway alone.
+    """Headers for browsers, where the answer has not set its own. Nothing that services tell the gateway alone, unless
+    this is one of those, `behind` a gateway.
 
     With `https`, browsers are told to come by nothing else.
     """
 
-    def __init__(self, app: ASGIApp, https: bool = False) -> None:
+    def __init__(self, app: ASGIApp, https: bool = False, behind: bool = False) -> None:
         self._app = app
         self._https = https
+        self._behind = behind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if not self._behind:
+                    del headers[MARK]
                 _harden(headers)
                 if self._https:
                     headers.setdefault("Strict-Transport-Security", _HSTS)
@@ -86,12 +90,12 @@ class SecurityHeaders:
 
 
 def _harden(headers: MutableHeaders) -> None:
-    del headers[MARK]
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    if headers.get("content-type", "").startswith(("application/json", "application/problem+json")):
+    is_json = headers.get("content-type", "").startswith(("application/json", "application/problem+json"))
+    if is_json and MARK not in headers:
         headers.setdefault("Cache-Control", "no-store")
 
 

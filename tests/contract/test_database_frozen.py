@@ -80,7 +80,7 @@ def _with_health(service: Processing) -> Starlette:
 
 def test_a_transaction_that_hangs_is_given_up_and_undone(postgres_server: PrivatePostgres, engine: Engine) -> None:
     began = time.monotonic()
-    with pytest.raises(OperationalError, match="no answer within 3.5 seconds"):
+    with pytest.raises(OperationalError, match=r"no answer within 3\.5 seconds"):
         _interrupted(postgres_server, engine)
     assert _STATEMENT < time.monotonic() - began < 15
     with engine.connect() as connection:

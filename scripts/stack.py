@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -38,9 +38,17 @@ _STOP: Final = 40.0
 class RoleProcess:
     """One role. `command` is the command line after ``fiapx``; its ports stay when it is started anew."""
 
-    def __init__(self, name: str, command: list[str], env: Mapping[str, str], sink: Sink, port: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        env: Mapping[str, str],
+        sink: Sink,
+        port: int | None,
+        program: Sequence[str] = (FIAPX,),
+    ) -> None:
         self.name, self.port = name, port
-        self._command, self._env, self._sink = command, env, sink
+        self._command, self._env, self._sink = [*program, *command, "--json"], env, sink
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self._readers: list[threading.Thread] = []
@@ -66,7 +74,7 @@ class RoleProcess:
     def start(self) -> None:
         self._ready.clear()
         process = self._process = subprocess.Popen(
-            [FIAPX, *self._command, "--json"],
+            self._command,
             env={**os.environ, **self._env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,10 +1,12 @@
 """The services of the Compose file as processes: the same commands, environment, configuration and secrets.
 
-What differs are addresses, since all of them share one machine; and no role has a folder that is not a volume.
+What differs are addresses, since all of them share one machine. Where that can be had, each role runs as the image's
+user on a file system of which it may write its volume alone.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,24 @@ from scripts.stack import FIAPX, RoleProcess, Sink
 from tests.compose.composed import COMPOSE, ROLES, Document, compose
 
 Mails = list[Any]
+
+
+UID = 10001
+_CONFINED = f"""
+mount --make-rprivate /
+mount --bind "$1" "$1"
+mount -o bind,remount,ro /
+shift
+# One capability is left, so that a container's user may read programs and secrets of whoever runs the tests.
+exec setpriv --reuid {UID} --regid {UID} --clear-groups --no-new-privs \\
+    --inh-caps -all,+dac_read_search --ambient-caps -all,+dac_read_search --bounding-set -all,+dac_read_search "$@"
+"""
+"""Runs a command as containers do: the root cannot be written, only the folder that is named."""
+
+
+def can_confine() -> bool:
+    """Whether we may change what a process sees of the file system; that takes root, and not every root may."""
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
 
 
 @dataclass(frozen=True)
@@ -108,18 +128,26 @@ def _start(stack: ExitStack, document: Document, here: _Addresses, sink: Sink) -
     migrate = services["migrate"]
     env = {"PATH": "/usr/bin:/bin"} | _environment(migrate, here)
     subprocess.run([FIAPX, *migrate["command"]], env=env, check=True, capture_output=True)
-    roles = {}
+    roles, program = {}, _program(Path(here.places["/var/lib/fiapx"]))
     for name in ROLES:
         address = here.places.get(f"{name}:8000")
         port = int(address.rpartition(":")[2]) if address else None
         env = _environment(services[name], here) | ({"FIAPX_PORT": str(port)} if port else {})
-        roles[name] = RoleProcess(name, services[name]["command"], env, sink, port)
+        roles[name] = RoleProcess(name, services[name]["command"], env, sink, port, program)
     for role in roles.values():
         stack.callback(role.stop)
         role.start()
     for role in roles.values():
         role.wait()
     return roles
+
+
+def _program(storage: Path) -> list[str]:
+    storage.mkdir()
+    if not can_confine():
+        return [FIAPX]
+    os.chown(storage, UID, UID)
+    return ["unshare", "--mount", "sh", "-eu", "-c", _CONFINED, "confined", str(storage), FIAPX]
 
 
 def _environment(service: Document, here: _Addresses) -> dict[str, str]:

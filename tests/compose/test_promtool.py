@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import httpx
 import pytest
 
 from scripts.servers.process import program
-from tests.compose.composed import COMPOSE, ROLES, read_yaml
+from tests.compose.composed import COMPOSE, ROLES, ROOT, read_yaml
 from tests.compose.running import Composed
 from tests.servers import required
 
+RULES = {rule["alert"] for rule in read_yaml(COMPOSE / "prometheus" / "alerts.yml")["groups"][0]["rules"]}
 TESTS = Path(__file__).with_name("alerts.test.yml")
 
 
@@ -29,14 +31,18 @@ def test_the_configuration_is_right() -> None:
 
 def test_each_alert_fires_by_its_cause() -> None:
     _promtool("test", "rules", str(TESTS))
-    rules = {rule["alert"] for rule in read_yaml(COMPOSE / "prometheus" / "alerts.yml")["groups"][0]["rules"]}
     tested = {
         case["alertname"]
         for test in read_yaml(TESTS)["tests"]
         for case in test["alert_rule_test"]
         if case.get("exp_alerts")
     }
-    assert tested == rules
+    assert tested == RULES
+
+
+def test_each_alert_is_explained() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().partition("### Alerts")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([A-Z][a-zA-Z]+)`", section)) == RULES
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from scripts.servers.process import free_port
 from tests.compose.composed import COMPOSE, ROLES
-from tests.compose.running import Composed
+from tests.compose.running import UID, Composed, can_confine
+from tests.compose.test_image import health_check
 from tests.media.clips import X264, Clip
 from tests.processing_kit import eventually
 from tests.stack.kit import User, health, sick
@@ -33,6 +37,31 @@ def test_a_video_becomes_frames_and_a_mail(composed: Composed, tmp_path: Path) -
         job = ana.upload(clip)
         ana.completed(job["id"])
         eventually(lambda: [ana.email] in [mail.rcpt_tos for mail in composed.mails], 30)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_health_check_of_the_image_sees_a_role(composed: Composed, role: str) -> None:
+    port = composed.roles[role].metrics_url.rpartition(":")[2]
+    eventually(lambda: _healthy(port), 30)
+    assert not _healthy(str(free_port()))
+
+
+def _healthy(port: str) -> bool:
+    _, *arguments = health_check()
+    done = subprocess.run([sys.executable, *arguments], env={"FIAPX_METRICS_PORT": port}, capture_output=True)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_needs_no_root_and_writes_its_volume_alone(composed: Composed, role: str) -> None:
+    if not can_confine():
+        pytest.skip("this machine lets nobody change the file system of a process")
+    process = Path("/proc", str(composed.roles[role].pid))
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+    assert status["Uid"].split() == [str(UID)] * 4
+    assert status["NoNewPrivs"] == "1"
+    mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+    assert {mount[5].split(",")[0] for mount in mounts if mount[4] == "/"} == {"ro"}
 
 
 @pytest.mark.parametrize("role", ROLES)

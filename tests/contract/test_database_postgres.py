@@ -19,6 +19,7 @@ from fiapx.adapters.db import SERVICES, migrate, open_database, pending
 from fiapx.core.errors import InvalidToken, Unavailable
 from fiapx.core.events import Event
 from fiapx.core.ports import Identity
+from fiapx.server.processing.model import Claim
 from fiapx.server.relay import Relay
 from scripts.servers.postgres import PrivatePostgres
 from scripts.stack import FIAPX
@@ -126,9 +127,25 @@ def test_workers_of_many_processes_run_each_job_once(postgres_server: PrivatePos
         thread.join()
     for own in others:
         own.close()
-    while claim := service.leases.claim():  # two who look at the same row leave one of them without
-        claimed.append(claim.job_id)
     assert sorted(claimed) == sorted(wanted)
+
+
+def test_nobody_who_looks_at_the_same_moment_is_left_without(postgres_server: PrivatePostgres, tmp_path: Path) -> None:
+    """The fairest job is the same for all who look: whoever comes second takes the next."""
+    engine = open_database(postgres_server.url("processing"), pool_size=8)
+    with processing(tmp_path, engine=engine) as service, ThreadPoolExecutor(8) as threads:
+        empty(engine)
+        together = threading.Barrier(8)
+
+        def claim(_number: int) -> Claim | None:
+            with engine.connect():
+                together.wait()  # each has a connection now
+            return service.leases.claim()
+
+        for _ in range(10):
+            for number in range(8):
+                service.queue_job((ANA, BOB)[number % 2])
+            assert None not in list(threads.map(claim, range(8)))
 
 
 def test_relays_at_once_keep_the_order_and_repeat_nothing(service: Processing) -> None:

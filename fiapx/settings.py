@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
+    s3_timeout: float = Field(30, gt=0)
+    """For one try of a request; connecting has five seconds of it."""
     s3_presign: int = Field(0, ge=0, le=7 * 24 * 3600)
     """How long a URL is good by which clients download a ZIP from the store itself; 0 sends it through fiapx."""
     s3_public_endpoint: str | None = None

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -32,8 +33,8 @@ def _answers(port: int) -> bool:
         return True
 
 
-def s3_storage(url: str, scratch: Path) -> S3Storage:
-    """On a new bucket."""
+def s3_storage(url: str, scratch: Path, *, through: str | None = None, **options: Any) -> S3Storage:
+    """On a new bucket, which may be reached `through` another address."""
     bucket = f"b{uuid.uuid4().hex}"
     scratch.mkdir(exist_ok=True)
     client = boto3.client(
@@ -41,4 +42,5 @@ def s3_storage(url: str, scratch: Path) -> S3Storage:
     )
     client.create_bucket(Bucket=bucket)
     client.close()
-    return S3Storage(bucket, endpoint=url, access_key=KEY, secret_key=KEY, scratch=scratch, prefix="some/where")
+    options |= {"access_key": KEY, "secret_key": KEY, "scratch": scratch, "prefix": "some/where"}
+    return S3Storage(bucket, endpoint=through or url, **options)

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import structlog
 
+from fiapx.core.circuit import Circuit
 from fiapx.core.errors import MailRejected, Unavailable
 from fiapx.core.text import visible
 
@@ -31,30 +32,52 @@ class ConsoleMailer:
         body = message.get_body(("plain",))
         log.info("mail", to=str(message["To"]), subject=str(message["Subject"]), body=body and body.get_content())
 
+    def resting(self) -> float:
+        """There is nobody to wait for."""
+        return 0.0
+
 
 class SmtpMailer:
-    """Hands mails to an SMTP server, with one connection each. `timeout` is in seconds, for each step."""
+    """Hands mails to an SMTP server, with one connection each. `timeout` is in seconds, for each step.
+
+    `circuit` opens when the server cannot be reached or used; what it says to a single mail is that mail's affair.
+    """
 
     def __init__(
-        self, host: str, port: int, user: str | None, password: str | None, tls: Tls = "starttls", timeout: float = 10
+        self,
+        host: str,
+        port: int,
+        user: str | None,
+        password: str | None,
+        tls: Tls = "starttls",
+        timeout: float = 10,
+        circuit: Circuit | None = None,
     ) -> None:
+        self._circuit = circuit or Circuit("mail server", rest=30)
         self._host, self._port = host, port
         self._user, self._password = user, password
         self._tls, self._timeout = tls, timeout
 
     def send(self, message: EmailMessage) -> None:
         """A server that cannot be reached or used says nothing about the mail, so it is always worth a retry."""
-        try:
+        with self._circuit.call():
             connection = self._connect()
-        except (OSError, smtplib.SMTPException) as error:
-            raise Unavailable(f"The mail server cannot be used: {_text(error)}") from None
         with self._closing(connection):
             try:
                 connection.send_message(message)
             except (smtplib.SMTPException, OSError, ValueError) as error:
                 raise _translated(error) from None
 
+    def resting(self) -> float:
+        return self._circuit.resting()
+
     def _connect(self) -> smtplib.SMTP:
+        try:
+            return self._log_in()
+        except (OSError, smtplib.SMTPException) as error:
+            raise Unavailable(f"The mail server cannot be used: {_text(error)}") from None
+
+    def _log_in(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
         if self._tls == "tls":
             connection: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=self._timeout, context=context)

@@ -8,20 +8,24 @@ upload behind: give the bucket a lifecycle rule that aborts those.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 from obstore.store import S3Store
 
 from fiapx.adapters.keys import checked
 from fiapx.adapters.s3_signing import Signer
+from fiapx.core.circuit import Circuit
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
 
 _CHUNK: Final = 512 * 1024
 _PART: Final = 8 * 1024 * 1024
@@ -35,7 +39,7 @@ class S3Storage:
     """The Storage port. Keys lie under `prefix`; `scratch` is a local folder for what is on its way.
 
     `timeout` is in seconds, for one try of a request. `public_endpoint` is where clients reach the store, if that is
-    another address than ours.
+    another address than ours. `circuit` opens when the store fails; what is complete and only has to be sent insists.
     """
 
     def __init__(
@@ -50,8 +54,10 @@ class S3Storage:
         prefix: str = "",
         timeout: float = 30,
         public_endpoint: str | None = None,
+        circuit: Circuit | None = None,
     ) -> None:
         self._scratch = scratch
+        self._circuit = circuit or Circuit("object store")
         self._prefix = prefix
         self._signer = Signer(
             bucket,
@@ -61,14 +67,17 @@ class S3Storage:
             region=region,
         )
         options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        plain = (endpoint or "").startswith("http://")
         options |= {"prefix": prefix or None, "region": region}
         options |= {"access_key_id": access_key, "secret_access_key": secret_key}
-        self._store = S3Store(bucket, **options, **_patience(timeout, tries=4))
-        self._probe = S3Store(bucket, **options, **_patience(_PROBE, tries=0))
+        self._store = S3Store(bucket, **options, **_patience(timeout, plain, tries=4))
+        self._probe = S3Store(bucket, **options, **_patience(_PROBE, plain, tries=0))
 
     def create(self, key: str) -> S3Writer:
+        """Raises Resting, so that nothing large is collected in vain."""
+        self._circuit.require()
         with _translated():
-            return S3Writer(self._store, checked(key), self._scratch)
+            return S3Writer(self._store, checked(key), self._scratch, self._circuit)
 
     def open(self, key: str) -> BinaryIO:
         """A copy in the scratch folder that goes with its descriptor."""
@@ -85,15 +94,17 @@ class S3Storage:
             return file
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        with _translated():
-            size = obstore.head(self._store, checked(key))["size"]
-        stop = size if end is None else min(end, size)
-        return self._parts(key, start, stop)
+        """All chunks are of the object that was there at first; one that is replaced meanwhile is NotFound."""
+        with self._circuit.call(), _translated():
+            meta = obstore.head(self._store, checked(key))
+        stop = meta["size"] if end is None else min(end, meta["size"])
+        return self._parts(key, meta["e_tag"], start, stop)
 
-    def _parts(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+    def _parts(self, key: str, etag: str | None, start: int, stop: int) -> Iterator[bytes]:
         for begin in range(start, stop, _PART):
-            with _translated():
-                part = memoryview(obstore.get_range(self._store, key, start=begin, end=min(begin + _PART, stop)))
+            with self._circuit.call(), _translated():
+                span: GetOptions = {"range": (begin, min(begin + _PART, stop)), "if_match": etag}
+                part = memoryview(obstore.get(self._store, key, options=span).bytes())
             for offset in range(0, len(part), _CHUNK):
                 yield bytes(part[offset : offset + _CHUNK])
 
@@ -102,21 +113,28 @@ class S3Storage:
         return self._signer.url(path, ttl, disposition=disposition, media_type=media_type)
 
     def delete(self, key: str) -> None:
-        with _translated():
+        with self._circuit.call(), _translated():
             obstore.delete(self._store, checked(key))
 
     def list(self, prefix: str) -> Iterator[tuple[str, float]]:
         folder = prefix.rpartition("/")[0]  # the store matches whole segments
-        with _translated():
-            for batch in obstore.list(self._store, folder or None):
-                for found in batch:
-                    if found["path"].startswith(prefix):
-                        yield found["path"], max(0.0, (datetime.now(UTC) - found["last_modified"]).total_seconds())
+        batches = obstore.list(self._store, folder or None)
+        while batch := self._next(batches):
+            for found in batch:
+                if found["path"].startswith(prefix):
+                    yield found["path"], max(0.0, (datetime.now(UTC) - found["last_modified"]).total_seconds())
+
+    def _next(self, batches: Iterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
+        with self._circuit.call(), _translated():
+            return next(batches, ())
 
     def sweep(self, older_than: float) -> int:
         """Scratch files have no names: they are gone with whoever wrote them."""
         del older_than
         return 0
+
+    def resting(self) -> float:
+        return self._circuit.resting()
 
     def check(self) -> None:
         """Raises Unavailable for a bucket that cannot be listed."""
@@ -127,8 +145,8 @@ class S3Storage:
 class S3Writer:
     """Collects an object; at commit it is sent."""
 
-    def __init__(self, store: S3Store, key: str, scratch: Path) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: S3Store, key: str, scratch: Path, circuit: Circuit) -> None:
+        self._store, self._key, self._circuit = store, key, circuit
         self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed when the block is left
 
     def __enter__(self) -> Self:
@@ -145,14 +163,14 @@ class S3Writer:
             return self._file.write(data)
 
     def commit(self) -> None:
-        with _translated():
+        with self._circuit.call(insist=True), _translated():
             self._file.seek(0)
             obstore.put(self._store, self._key, self._file, chunk_size=_PART, max_concurrency=2)
 
 
-def _patience(timeout: float, tries: int) -> dict[str, Any]:
+def _patience(timeout: float, plain: bool, tries: int) -> dict[str, Any]:
     return {
-        "client_options": {"allow_http": True, "timeout": timedelta(seconds=timeout)},
+        "client_options": {"allow_http": plain, "timeout": timedelta(seconds=timeout)},
         "retry_config": {"max_retries": tries, "retry_timeout": timedelta(seconds=2 * timeout)},
     }
 
@@ -163,6 +181,8 @@ def _translated() -> Iterator[None]:
         yield
     except (NotFoundError, FileNotFoundError):
         raise NotFound from None
+    except PreconditionError:
+        raise NotFound("The object was replaced while it was read.") from None
     except BaseError as error:
         raise Unavailable("The object store does not answer as it should.") from error
     except OSError as error:

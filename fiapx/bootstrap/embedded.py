@@ -36,6 +36,7 @@ from fiapx.notify.notifier import EVENTS
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.background import Background
 from fiapx.server.backlog import BacklogCollector
+from fiapx.server.circuits import Circuits
 from fiapx.server.gateway.app import create_gateway
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.leases import Leases
@@ -98,7 +99,9 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     auth = make_auth(settings, engines["auth"], _secret(settings))
     verifier = Verifier(auth.jwks, auth)  # a file is asked each time, so that `fiapx users` counts at once
     processing = make_processing(settings, engines["processing"], storage, cache, registry, wake)
-    notifier = make_notifier(settings, engines["notify"], url)
+    circuits = Circuits()
+    registry.register(circuits)
+    notifier = make_notifier(settings, engines["notify"], url, circuits)
     bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
     bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
     bus.subscribe("notify", EVENTS, notifier.handle)

@@ -25,6 +25,7 @@ from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService
 from fiapx.server.auth.store import AuthStore
+from fiapx.server.circuits import Circuits
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.api.app import create_processing_app
@@ -136,9 +137,10 @@ def make_administration(
     return Administration(SqlDirectory(engine), on_ended=on_ended)
 
 
-def make_notifier(settings: Settings, engine: Engine, url: str) -> Notifier:
+def make_notifier(settings: Settings, engine: Engine, url: str, circuits: Circuits) -> Notifier:
     """Mails with links to the public address, or else to `url`."""
-    return Notifier(engine, _mailer(settings), public_url=settings.public_url or url, mail_from=settings.mail_from)
+    mailer = _mailer(settings, circuits)
+    return Notifier(engine, mailer, public_url=settings.public_url or url, mail_from=settings.mail_from)
 
 
 def make_worker(
@@ -158,7 +160,7 @@ def _sharing(settings: Settings, transitions: Transitions, storage: Storage) -> 
     return Sharing(parts, storage, settings.heartbeat, settings.part)
 
 
-def _mailer(settings: Settings) -> Mailer:
+def _mailer(settings: Settings, circuits: Circuits) -> Mailer:
     if settings.smtp_host is None:
         return ConsoleMailer()
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
@@ -169,6 +171,7 @@ def _mailer(settings: Settings) -> Mailer:
         password,
         tls=settings.smtp_tls,
         timeout=settings.smtp_timeout,
+        circuit=circuits.new("mail server", rest=30),
     )
 
 

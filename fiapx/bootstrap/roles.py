@@ -97,6 +97,7 @@ class _Process:
 
     def __post_init__(self) -> None:
         self.registry.register(BacklogCollector(self.outboxes))
+        self.registry.register(self.servers.circuits)
 
     def add_relay(self, service: str, name: str, outbox: Outbox, wake: Event) -> None:
         self.outboxes[service] = outbox
@@ -181,7 +182,7 @@ def notifying(settings: Settings) -> Iterator[Role]:
     with Servers(settings) as servers:
         process = _Process(settings, servers)
         engine = servers.database("notify")
-        notifier = make_notifier(settings, engine, f"http://{settings.host}:{settings.port}")
+        notifier = make_notifier(settings, engine, f"http://{settings.host}:{settings.port}", servers.circuits)
         process.checks |= {
             "postgresql": answers(engine),
             "redis": servers.cache.check,

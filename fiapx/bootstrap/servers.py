@@ -25,6 +25,7 @@ from fiapx.adapters.storage_s3 import S3Storage
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Storage
 from fiapx.core.versions import require
+from fiapx.server.circuits import Circuits
 from fiapx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.circuits = Circuits()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -130,6 +132,8 @@ class Servers:
             secret_key=_given(settings.s3_secret_key, "s3_secret_key"),
             scratch=scratch,
             public_endpoint=settings.s3_public_endpoint,
+            timeout=settings.s3_timeout,
+            circuit=self.circuits.new("object store"),
         )
 
 

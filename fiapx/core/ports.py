@@ -64,6 +64,10 @@ class Storage(Protocol):
         """Remove what abandoned writers left behind more than so many seconds ago; return how many."""
         ...
 
+    def resting(self) -> float:
+        """Seconds for which it is left alone since it has failed several times in a row; 0 as a rule."""
+        ...
+
     def check(self) -> None:
         """Return if objects can be stored now. Raises Unavailable or NoSpace within two seconds."""
         ...
@@ -126,6 +130,10 @@ class Mailer(Protocol):
 
     def send(self, message: EmailMessage) -> None:
         """Return once the next hop has accepted it. Raises Unavailable (try again) or FiapxError (never will work)."""
+        ...
+
+    def resting(self) -> float:
+        """Seconds for which sending makes no sense since the server has failed several times in a row; 0 as a rule."""
         ...
 
 

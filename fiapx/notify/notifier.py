@@ -49,9 +49,12 @@ class Notifier:
             log.info("mail_queued", event_id=event.id, job_id=event.subject)
 
     def deliver_due(self, limit: int = 10) -> int:
-        """Send up to `limit` mails that are due; return how many were tried."""
+        """Send up to `limit` mails that are due; return how many were tried.
+
+        While the mail server is left alone they stay due, and none is charged an attempt.
+        """
         for count in range(limit):
-            delivery = self._store.claim(_LEASE)
+            delivery = None if self._mailer.resting() else self._store.claim(_LEASE)
             if delivery is None:
                 return count
             self._deliver(delivery)

@@ -11,7 +11,8 @@ from typing import Final
 
 import structlog
 
-from fiapx.core.errors import LeaseLost
+from fiapx.core.circuit import Resting
+from fiapx.core.errors import LeaseLost, Unavailable
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Cache, Storage
 from fiapx.media.extract import extract
@@ -127,11 +128,15 @@ class Attempt:
     def _give_up(self, error: Exception, *, lost: bool) -> None:
         if lost:
             self._log.info("attempt_discarded")
-        elif self.cancelled.is_set():
+        elif self.cancelled.is_set() or self._storage_fails(error):
             self._shop.leases.release(self._claim)
             self._log.info("attempt_released")
         else:
             self._fail(error)
+
+    def _storage_fails(self, error: Exception) -> bool:
+        """For every job alike, so that this one is not to blame."""
+        return isinstance(error, Resting) or (isinstance(error, Unavailable) and self._shop.storage.resting() > 0)
 
     def _fail(self, error: Exception) -> None:
         state = self._shop.leases.fail(self._claim, error)

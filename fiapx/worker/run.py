@@ -87,6 +87,8 @@ class Worker:
 
     def _claimed(self, video: OpenVideo) -> Attempt | PartAttempt | None:
         started, sharing = time.monotonic(), self._shop.sharing
+        if self._shop.storage.resting():
+            return None  # whatever it is, it could only fail
         if claim := self._shop.leases.claim():
             return Attempt(self._shop, claim, started)
         if sharing and (part := sharing.parts.claim()):

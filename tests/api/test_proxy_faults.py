@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from fiapx.core.breaker import Breaker, State
 from fiapx.server.proxy import Upstream
-from fiapx.server.proxy.breaker import Breaker, State
 from tests.api.upstreams import Served, Service, blackhole, gateway, served
 from tests.processing_kit import eventually
 

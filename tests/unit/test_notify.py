@@ -35,6 +35,10 @@ class Postbox:
         self.failures = list(failures)
         self.tried: list[EmailMessage] = []
         self.mails: list[EmailMessage] = []
+        self.rests = False
+
+    def resting(self) -> float:
+        return float(self.rests)
 
     def send(self, message: EmailMessage) -> None:
         self.tried.append(message)
@@ -180,6 +184,18 @@ def test_temporary_trouble_is_retried_with_the_same_message_id(engine: Engine, b
     assert len(postbox.mails) == 1
     assert {mail["Message-ID"] for mail in postbox.tried} == {"<e1@fiapx.test>"}
     assert attempts(engine) == [(1, "retry", "451 later"), (2, "retry", "451 later"), (3, "sent", None)]
+
+
+def test_mails_stay_due_while_the_server_is_left_alone(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox()
+    postbox.rests = True
+    notifier = build(postbox)
+    notifier.handle(event())
+    assert [notifier.deliver_due() for _ in range(9)] == [0] * 9
+    assert rows(engine) == [("pending", 0)]
+    postbox.rests = False
+    assert notifier.deliver_due() == 1
+    assert attempts(engine) == [(1, "sent", None)]
 
 
 def test_the_delays_grow_and_the_mail_fails_in_the_end(engine: Engine, build: Callable[..., Notifier]) -> None:

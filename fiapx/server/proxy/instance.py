@@ -9,8 +9,8 @@ from typing import Any, Final
 import httpcore
 import structlog
 
+from fiapx.core.breaker import Breaker, State
 from fiapx.core.errors import Unavailable
-from fiapx.server.proxy.breaker import Breaker, State
 from fiapx.server.proxy.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from typing import Final, Self
 
 import httpcore
 
+from fiapx.core.breaker import Breaker, State
 from fiapx.core.errors import Unavailable, UsageError
-from fiapx.server.proxy.breaker import Breaker, State
 from fiapx.server.proxy.bulkhead import Bulkhead
 from fiapx.server.proxy.instance import Instance
 from fiapx.server.proxy.outgoing import Outgoing

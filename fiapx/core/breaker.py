@@ -26,6 +26,11 @@ class Breaker:
         self._trial = False
         self.state = State.CLOSED
 
+    @property
+    def trying(self) -> bool:
+        """Whether a request is under way that will decide."""
+        return self._trial
+
     def admit(self) -> bool:
         """Whether a request may pass. One that does ends with `succeeded`, `failed` or `abandoned`."""
         if self.state is State.HALF_OPEN and not self._trial:

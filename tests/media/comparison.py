@@ -95,7 +95,7 @@ class Tally:
     refused: int = 0
     """Selections that the fast engine leaves to the reference engine, for want of usable times."""
     open_ends: int = 0
-    """Selections with one frame more or less after the beginning of the last one."""
+    """Selections with entries more or less after the beginning of the last frame."""
     mismatches: list[str] = field(default_factory=list)
     """A line for each selection that differs, with all that is needed to see it again."""
 
@@ -159,9 +159,10 @@ class Tally:
 
 
 def _differ_in_the_end(found: list[Entry], expected: list[Entry], last: int) -> bool:
-    """Whether there is just one entry more or less, which shows the last frame once more."""
+    """Whether there are just some entries more or less, which show the last frame once more."""
     shorter, longer = sorted((found, expected), key=len)
-    return shorter == longer[:-1] and longer[-1].time > last
+    more = longer[len(shorter) :]
+    return shorter == longer[: len(shorter)] and all(entry.time > last and entry.shown_at == last for entry in more)
 
 
 def _difference(found: list[Entry], expected: list[Entry]) -> str:

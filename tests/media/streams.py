@@ -81,8 +81,10 @@ class Stream:
 
     @property
     def open_ended(self) -> bool:
-        """Whether it does not say how long its last frame is shown, so that versions of FFmpeg guess differently."""
-        return self.timing == "jitter"
+        """Whether it does not say how long its last frame is shown, so that versions of FFmpeg guess differently. Of
+        MP4 whose edit list begins in a gap, 5.1 takes the list's end, and 9.0 the last frame's."""
+        in_a_gap = (self.timing, self.start) == ("gaps", "cut") and self.container in {"mp4", "mov"}
+        return self.timing == "jitter" or in_a_gap
 
     def make(self, folder: Path) -> Path:
         """The file in this folder. It lasts until 0.9 s or longer."""

@@ -1,6 +1,6 @@
 """The fast engine's pictures against those of FFmpeg's own command line, on many kinds of streams, pixel by pixel.
 
-Where a stream does not say how long its last frame is shown, versions of FFmpeg disagree on it, and there may be one
+Where a stream does not say how long its last frame is shown, versions of FFmpeg disagree on it, and there may be an
 entry more or less that shows this frame once more (`Stream.open_ended`). No other difference is allowed, ever.
 
 ``make exact STREAMS=1000`` compares so many random streams, tells of each that differs, and goes on to the next.

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
 
+from scripts.servers.process import free_port
 from scripts.stack import Stack, running
 from tests.media.clips import X264, Clip
 from tests.servers import required
-from tests.stack.kit import Logs, User, wait_until_ready
+from tests.stack.kit import Logs, Mailbox, User, wait_until_ready
 
 SETTINGS = {
     "FIAPX_BCRYPT_ROUNDS": "4",
@@ -38,10 +40,24 @@ def logs() -> Logs:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs) -> Iterator[Stack]:
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture(scope="session")
+def smtp(mailbox: Mailbox) -> Iterator[dict[str, str]]:
+    """The settings that lead to a mail server."""
+    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    yield {"FIAPX_SMTP_HOST": "127.0.0.1", "FIAPX_SMTP_PORT": str(controller.port), "FIAPX_SMTP_TLS": "none"}
+    controller.stop()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs, smtp: dict[str, str]) -> Iterator[Stack]:
     with (
         required(),
-        running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS) as stack,
+        running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS | smtp) as stack,
     ):
         yield stack
 

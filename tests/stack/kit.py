@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import uuid
 from functools import partial
@@ -35,6 +37,22 @@ class Logs:
                 if told.get("event") == event:
                     found.append(told)
         return found
+
+
+class Mailbox:
+    """The handler of a real SMTP server that takes everything."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[str, str]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        self._taken += [(address, str(mail["Subject"])) for address in envelope.rcpt_tos]
+        return "250 OK"
+
+    def of(self, address: str) -> list[str]:
+        """The subjects of the mails to this address, in order."""
+        return [subject for to, subject in self._taken if to == address]
 
 
 class User:

@@ -18,10 +18,10 @@ import pytest
 
 from scripts.stack import FIAPX, RoleProcess, Stack
 from tests.processing_kit import eventually
-from tests.stack.kit import API, PASSWORD, Logs, User, health, sick
+from tests.stack.kit import API, PASSWORD, Mailbox, User, health, sick
 
 
-def test_a_video_goes_through_all_roles(stack: Stack, logs: Logs, clip: Path, tmp_path: Path) -> None:
+def test_a_video_goes_through_all_roles(stack: Stack, mailbox: Mailbox, clip: Path, tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FIAPX_SERVER": stack.url}
     environ["FIAPX_CONFIG"] = str(tmp_path / "profile.json")
     email = "script@example.com"
@@ -34,12 +34,23 @@ def test_a_video_goes_through_all_roles(stack: Stack, logs: Logs, clip: Path, tm
     with zipfile.ZipFile(tmp_path / "out.zip") as result:
         assert result.testzip() is None
         assert len([name for name in result.namelist() if name.endswith(".jpg")]) == 6
-    eventually(lambda: email in _mailed(logs), 30)
-    assert _mailed(logs).count(email) == 1
+    eventually(lambda: mailbox.of(email) == ["Your frames are ready: clip.mp4"], 30)
 
 
-def _mailed(logs: Logs) -> list[str]:
-    return [mail["to"] for mail in logs.events("notify", "mail")]
+def test_each_job_that_ended_gives_one_mail_by_smtp(
+    stack: Stack, ana: User, mailbox: Mailbox, clip: Path, tmp_path: Path
+) -> None:
+    """From either of two notifiers; those that are down meanwhile send theirs later."""
+    (tmp_path / "notes.mp4").write_text("no video at all\n" * 100)
+    failed = ana.upload(tmp_path / "notes.mp4")
+    ana.completed(ana.upload(clip)["id"])
+    with _stopped(stack.of("notify")):
+        ana.completed(ana.upload(clip, fps="5")["id"])
+        eventually(lambda: ana.job(failed["id"])["state"] == "failed")
+    eventually(lambda: len(mailbox.of(ana.email)) >= 3, 60)
+    ana.completed(ana.upload(clip, fps="1")["id"])
+    eventually(lambda: len(mailbox.of(ana.email)) >= 4, 60)  # a repeated one would have come before
+    assert sorted(mailbox.of(ana.email)) == ["No frames from notes.mp4"] + ["Your frames are ready: clip.mp4"] * 3
 
 
 def test_a_job_is_watched_through_another_gateway_while_the_first_restarts(stack: Stack, ana: User, clip: Path) -> None:

@@ -161,6 +161,8 @@ class Settings(BaseSettings):
     """New accounts allowed for one address."""
 
     max_upload_bytes: int = Field(20 * GIB, gt=0)
+    upload_ttl: float = Field(24 * 3600, gt=0)
+    """How long an upload that is not finished waits for its next bytes."""
     max_frames: int = Field(86_400, gt=0)
     max_pixels: int = Field(8192 * 8192, gt=0)
     max_output_bytes: int = Field(20 * GIB, gt=0)

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
+from fiapx.adapters.partials_disk import DiskPartials
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Cache, Identity, Storage
@@ -47,6 +48,8 @@ from fiapx.server.processing.reads import Reads
 from fiapx.server.processing.replica import ReplicaReads
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
+from fiapx.server.processing.uploads.service import Uploads
+from fiapx.server.processing.uploads.store import UploadStore
 from fiapx.server.relay import Relay
 
 ANA = Identity("11111111-1111-4111-8111-111111111111", "ana@example.com", "s-ana")
@@ -92,6 +95,7 @@ class Processing:
         *,
         lease: float = 30,
         max_upload_bytes: int = 4 * KILO * KILO,
+        upload_ttl: float = 3600,
         cache: Cache | None = None,
         engine: Engine | None = None,
         replica: Engine | None = None,
@@ -117,15 +121,23 @@ class Processing:
         )
         self.metrics = ProcessingMetrics(self.registry, self.reads)
         self.admission = Admission(self.reads, user_jobs=user_jobs, queue_jobs=queue_jobs)
-        self.commands = Commands(self.store, self.storage, self.admission, on_upload=self.metrics.uploaded)
+        self.partials = DiskPartials(self.root)
+        self.commands = Commands(
+            self.store, self.storage, self.partials, self.admission, on_upload=self.metrics.uploaded
+        )
         self.queries = Queries(self.reads, self.storage, self.cache, aside=CacheAside(self.cache, self.registry))
-        self.maintenance = Maintenance(self.store, self.leases, self.storage, sweep_age=0)
+        self.upload_store = UploadStore(transitions, self.store, upload_ttl)
+        self.uploads = Uploads(
+            self.upload_store, self.commands, self.storage, self.partials, on_upload=self.metrics.uploaded
+        )
+        self.maintenance = Maintenance(self.store, self.leases, self.uploads, self.storage, sweep_age=0)
         self.relay = Relay(self.store.outbox, self.bus, self.wake, interval=0.1)
         self.tokens = Tokens()
         self.draining = threading.Event()
         self.app = create_processing_app(
             self.commands,
             self.queries,
+            self.uploads,
             self.storage,
             Verifier(self.tokens.jwks, self.tokens),
             max_upload_bytes=max_upload_bytes,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from fiapx.adapters.folders import full_disk_told, leave_room, make_folder, sync_folder
 from fiapx.adapters.keys import TEMPORARY, checked
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 CHUNK: Final = 512 * 1024
 _LITTLE_SPACE: Final = 64 * 1024**2
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class DiskStorage:
@@ -36,7 +35,7 @@ class DiskStorage:
 
     def create(self, key: str) -> DiskWriter:
         target = self._path(key)
-        with _translated():
+        with full_disk_told():
             return DiskWriter(self._temporary / str(uuid.uuid4()), target, self._reserve)
 
     def open(self, key: str) -> BinaryIO:
@@ -112,31 +111,25 @@ class DiskWriter:
     def write(self, data: bytes | memoryview, /) -> int:
         assert self._fd is not None, "the object is committed already"
         view = memoryview(data).cast("B")
-        with _translated():
-            self._leave_room()
+        with full_disk_told():
+            leave_room(self._path.parent, self._reserve)
             written = 0
             while written < len(view):
                 written += os.write(self._fd, view[written:])
         return written
 
-    def _leave_room(self) -> None:
-        if self._reserve:
-            disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize < self._reserve:
-                raise NoSpace
-
     def commit(self) -> None:
         assert self._fd is not None, "the object is committed already"
-        with _translated():
+        with full_disk_told():
             os.fsync(self._fd)
             self._move()
-            _sync_folder(self._target.parent)
-            _sync_folder(self._path.parent)
+            sync_folder(self._target.parent)
+            sync_folder(self._path.parent)
         self._close()
 
     def _move(self) -> None:
         while True:
-            _make_folder(self._target.parent)
+            make_folder(self._target.parent)
             try:
                 self._path.replace(self._target)
             except FileNotFoundError:
@@ -151,16 +144,6 @@ class DiskWriter:
             self._fd = None
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpace from error
-        raise
-
-
 def _chunks(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
     with file:
         file.seek(start)
@@ -172,28 +155,6 @@ def _chunks(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
             if left is not None:
                 left -= len(data)
             yield data
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder so that it survives a power cut: its name is stored in its parent.
-
-    It may be gone again already: a deletion takes folders that it leaves empty.
-    """
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    with suppress(FileExistsError):  # `exist_ok` raises it as well, if what existed is gone when it looks
-        folder.mkdir()
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(FileNotFoundError):  # emptied and removed by a deletion: nothing to keep
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _sweep(path: Path, older_than: float) -> bool:

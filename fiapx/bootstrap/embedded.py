@@ -19,6 +19,7 @@ from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import Service, migrate, open_database, sqlite_url
 from fiapx.adapters.lockfile import sole_owner
+from fiapx.adapters.partials_disk import DiskPartials
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.bootstrap.parts import (
     answers,
@@ -95,10 +96,11 @@ def _make(home: Path) -> None:
 def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterator[EmbeddedServer]:
     draining, wake, auth_wake = Event(), Event(), Event()
     registry, background, bus = make_registry(), Background(), MemoryBus()
-    storage, cache = _storage(settings.home), MemoryCache(_CACHE_BYTES)
+    folder, cache = settings.home / "storage", MemoryCache(_CACHE_BYTES)
+    storage, partials = DiskStorage(folder, reserve=_RESERVE), DiskPartials(folder, reserve=_RESERVE)
     auth = make_auth(settings, engines["auth"], _secret(settings))
     verifier = Verifier(auth.jwks, auth)  # a file is asked each time, so that `fiapx users` counts at once
-    processing = make_processing(settings, engines["processing"], storage, cache, registry, wake)
+    processing = make_processing(settings, engines["processing"], storage, partials, cache, registry, wake)
     circuits = Circuits()
     registry.register(circuits)
     notifier = make_notifier(settings, engines["notify"], url, circuits)
@@ -164,10 +166,6 @@ def _database(home: Path, service: Service) -> Engine:
         engine.dispose()
         raise
     return engine
-
-
-def _storage(home: Path) -> DiskStorage:
-    return DiskStorage(home / "storage", reserve=_RESERVE)
 
 
 def _kept_secret(home: Path) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.core.cores import granted_cores
 from fiapx.core.errors import FFmpegMissing, Unavailable
-from fiapx.core.ports import Bus, Cache, Mailer, Storage
+from fiapx.core.ports import Bus, Cache, Mailer, Partials, Storage
 from fiapx.media.ffmpeg import find_ffmpeg
 from fiapx.media.fingerprint import fingerprint
 from fiapx.media.model import Limits
@@ -41,6 +41,8 @@ from fiapx.server.processing.replica import ReplicaReads
 from fiapx.server.processing.retention import Retention
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
+from fiapx.server.processing.uploads.service import Uploads
+from fiapx.server.processing.uploads.store import UploadStore
 from fiapx.server.ratelimit import AuthLimiter
 from fiapx.settings import Settings
 from fiapx.worker.attempt import Workshop
@@ -58,6 +60,7 @@ class Processing:
     metrics: ProcessingMetrics
     commands: Commands
     queries: Queries
+    uploads: Uploads
     maintenance: Maintenance
     storage: Storage
 
@@ -65,6 +68,7 @@ class Processing:
         return create_processing_app(
             self.commands,
             self.queries,
+            self.uploads,
             self.storage,
             verifier,
             max_upload_bytes=settings.max_upload_bytes,
@@ -77,6 +81,7 @@ def make_processing(
     settings: Settings,
     engine: Engine,
     storage: Storage,
+    partials: Partials,
     cache: Cache,
     registry: CollectorRegistry,
     wake: Event,
@@ -88,20 +93,23 @@ def make_processing(
     reads = ReplicaReads(engine, replica, cache, registry) if replica else Reads(engine)
     leases = Leases(transitions, lease=settings.lease)
     metrics = ProcessingMetrics(registry, reads)
+    admission = Admission(Reads(engine), user_jobs=settings.user_jobs, queue_jobs=settings.queue_jobs)
+    commands = Commands(store, storage, partials, admission, on_upload=metrics.uploaded)
+    upload_store = UploadStore(transitions, store, settings.upload_ttl)
+    uploads = Uploads(upload_store, commands, storage, partials, on_upload=metrics.uploaded)
     maintenance = Maintenance(
         store,
         leases,
+        uploads,
         storage,
         reaper_interval=settings.reaper_interval,
         sweep_interval=settings.sweep_interval,
         sweep_age=settings.sweep_age,
         retention=Retention(transitions, settings.keep) if settings.keep else None,
     )
-    admission = Admission(Reads(engine), user_jobs=settings.user_jobs, queue_jobs=settings.queue_jobs)
-    commands = Commands(store, storage, admission, on_upload=metrics.uploaded)
     ttls = ListTtls(settings.cache_ttl_videos, settings.cache_ttl_jobs)
     queries = Queries(reads, storage, cache, aside=CacheAside(cache, registry), ttls=ttls)
-    return Processing(transitions, store, leases, metrics, commands, queries, maintenance, storage)
+    return Processing(transitions, store, leases, metrics, commands, queries, uploads, maintenance, storage)
 
 
 def engine_fingerprint(settings: Settings) -> str:

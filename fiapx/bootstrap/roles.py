@@ -44,7 +44,7 @@ from fiapx.server.http import create_app
 from fiapx.server.identity import Verifier
 from fiapx.server.ops import create_ops_app
 from fiapx.server.outbox import Outbox
-from fiapx.server.processing.api import events, jobs, results, videos
+from fiapx.server.processing.api import events, jobs, results, uploads, videos
 from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.processing.warming import warm
@@ -219,7 +219,14 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     settings, servers = process.settings, process.servers
     engine, wake = servers.database("processing"), Event()
     processing = make_processing(
-        settings, engine, servers.storage, servers.cache, process.registry, wake, servers.replica()
+        settings,
+        engine,
+        servers.storage,
+        servers.partials,
+        servers.cache,
+        process.registry,
+        wake,
+        servers.replica(),
     )
     _subscribe(servers.bus, processing)
     warm(processing.queries, settings.warm_users)
@@ -246,7 +253,7 @@ def _reach(process: _Process, mounts: dict[str, ASGIApp]) -> Mapping[str, dict[s
         _PROCESSING: (
             "processing",
             settings.processing_urls,
-            (videos.router, jobs.router, events.router, results.router),
+            (videos.router, uploads.router, jobs.router, events.router, results.router),
         ),
     }
     documents = {}

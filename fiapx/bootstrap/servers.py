@@ -20,10 +20,12 @@ from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
+from fiapx.adapters.partials_disk import DiskPartials
+from fiapx.adapters.partials_objects import ObjectPartials
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.adapters.storage_s3 import S3Storage
 from fiapx.core.errors import Unavailable, UsageError
-from fiapx.core.ports import Storage
+from fiapx.core.ports import Partials, Storage
 from fiapx.core.versions import require
 from fiapx.server.circuits import Circuits
 from fiapx.settings import Settings
@@ -100,11 +102,21 @@ class Servers:
     def storage(self) -> Storage:
         """A folder that all roles share, or a bucket."""
         url = self._settings.storage_url
-        if url is None:
-            return DiskStorage(self._settings.home / "storage", reserve=_RESERVE)
-        if not url.startswith("s3://"):
-            return DiskStorage(Path(url.removeprefix("file://")), reserve=_RESERVE)
-        return self._bucket(url)
+        if url is not None and url.startswith("s3://"):
+            return self._bucket(url)
+        return DiskStorage(self._folder, reserve=_RESERVE)
+
+    @cached_property
+    def partials(self) -> Partials:
+        """Uploads on their way into `storage`."""
+        if isinstance(self.storage, DiskStorage):
+            return DiskPartials(self._folder, reserve=_RESERVE)
+        return ObjectPartials(self.storage)
+
+    @property
+    def _folder(self) -> Path:
+        url = self._settings.storage_url
+        return self._settings.home / "storage" if url is None else Path(url.removeprefix("file://"))
 
     @cached_property
     def auth(self) -> AuthClient:

@@ -113,6 +113,18 @@ class Expired(FiapxError):
     code, status = "expired", 410
 
 
+class OffsetMismatch(Conflict):
+    """The upload is at another offset."""
+
+    code = "offset_mismatch"
+
+
+class Superseded(Conflict):
+    """Another request goes on with this upload."""
+
+    code = "superseded"
+
+
 class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another request."""
 
@@ -170,6 +182,12 @@ class PayloadTooLarge(FiapxError):
     """The upload is larger than this server accepts."""
 
     code, status = "payload_too_large", 413
+
+
+class UploadChecksum(FiapxError):
+    """The bytes do not have the checksum that was sent with them."""
+
+    code, status, exit_code = "upload_checksum", 460, Exit.TEMPORARY
 
 
 class RangeNotSatisfiable(FiapxError):

@@ -73,6 +73,60 @@ class Storage(Protocol):
         ...
 
 
+class InUse(Exception):
+    """An earlier writer has not let go of its object."""
+
+
+class PartialWriter(Protocol):
+    """A stretch of an object that is not complete. What is not synced when the block is left may be lost."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Append. Raises NoSpace."""
+        ...
+
+    def sync(self) -> int:
+        """Return the offset up to which the object is on stable storage now: at least all that was written before.
+
+        Another thread may write meanwhile. Raises NoSpace.
+        """
+        ...
+
+
+class Partials(Protocol):
+    """Objects that arrive piece by piece, until they become objects of the Storage of the same place.
+
+    Each writer has an epoch, greater than those of all writers before it. The caller keeps the offset up to which an
+    object was synced, and takes it from the writer of the newest epoch alone: what an older one still writes, it writes
+    in vain.
+    """
+
+    def append(self, upload_id: str, offset: int, epoch: int, *, force: bool = False) -> PartialWriter:
+        """Go on at `offset`; what lies beyond it is forgotten.
+
+        Raises InUse while an earlier writer lives, unless that is to be left behind by `force`, which may take long.
+        Raises NotFound if the bytes before `offset` are gone, NoSpace.
+        """
+        ...
+
+    def assemble(self, upload_id: str, key: str, size: int) -> None:
+        """Store the `size` bytes as an object of the Storage; done already is done. Raises NotFound, NoSpace."""
+        ...
+
+    def discard(self, upload_id: str) -> None:
+        """Delete what there is."""
+        ...
+
+    def pending(self) -> Iterator[tuple[str, float]]:
+        """(upload id, age in seconds) of all of them."""
+        ...
+
+
 class Bus(Protocol):
     """Events to subscribers, and the wake-up that says "work exists"."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fiapx.core.errors import AuthRequired, FiapxError, NoSpace, RateLimited, Unavailable
+from fiapx.core.errors import AuthRequired, FiapxError, NoSpace, RateLimited, Unavailable, UploadChecksum
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,13 @@ def problem(
     status: int, code: str, detail: str, hint: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """A problem+json response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, hint=hint)
+    body = Problem(title=_title(status), status=status, detail=detail, code=code, hint=hint)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=PROBLEM_JSON)
+
+
+def _title(status: int) -> str:
+    """tus has a status of its own."""
+    return HTTPStatus(status).phrase if status != UploadChecksum.status else "Checksum Mismatch"
 
 
 def create_app(

@@ -36,14 +36,17 @@ ADMINISTRATION = "/api/v1/auth/users"
 MISSING = {
     "job_id": str(uuid.uuid4()),
     "video_id": str(uuid.uuid4()),
+    "upload_id": str(uuid.uuid4()),
     "user_id": str(uuid.uuid4()),
     "number": 1,
 }
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+"""Without these, uploads answer 412 to everybody."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A server on which Ana owns a job and its video, and Bob owns nothing."""
+    """A server on which Ana owns a job and its video, and an upload on its way, and Bob owns nothing."""
 
     http: httpx.Client
     ana: str
@@ -53,6 +56,8 @@ class World:
 
     def call(self, token: str | None, method: str, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if "/uploads" in path:
+            headers |= TUS
         return self.http.request(method, path, headers=headers)
 
     @property
@@ -75,7 +80,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         video = {"file": ("clip.mp4", b"no video, but a job")}
         job = http.post("/api/v1/jobs", files=video, headers={"Authorization": f"Bearer {ana}"}).json()
         me = http.get("/api/v1/auth/me", headers={"Authorization": f"Bearer {ana}"}).json()
-        owned = {"job_id": job["id"], "video_id": job["video"]["id"], "user_id": me["id"], "number": 1}
+        upload = http.post(
+            "/api/v1/uploads", headers=TUS | {"Upload-Length": "5", "Authorization": f"Bearer {ana}"}
+        ).json()
+        owned = {
+            "job_id": job["id"],
+            "video_id": job["video"]["id"],
+            "upload_id": upload["id"],
+            "user_id": me["id"],
+            "number": 1,
+        }
         yield World(http, ana, bob, _expired(home, settings, ana), owned)
         server.draining.set()
 

@@ -14,7 +14,10 @@ from httpx_sse import connect_sse
 
 from fiapx.core.errors import CorruptMedia
 from fiapx.server.processing.progress import put_progress
+from fiapx.server.processing.uploads.model import NewUpload
 from tests.processing_kit import ANA, BOB, Processing, eventually
+
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
@@ -280,16 +283,17 @@ def test_another_users_things_are_as_missing_ones(service: Processing, url: str)
     job_id = service.queue_job(ANA)
     service.complete(service.claim())
     video_id = service.row(job_id).video_id
+    upload, _ = service.uploads.create(ANA, NewUpload("clip.mp4", 5), None)
     checked = 0
     with service.client(url, BOB) as bob, service.client(url, None) as nobody:
         for method, path in routes(service):
-            mine = path.format(job_id=job_id, video_id=video_id, number=1)
-            assert problem(nobody.request(method, mine)) == (401, "auth_required"), path
+            mine = path.format(job_id=job_id, video_id=video_id, upload_id=upload.id, number=1)
+            assert problem(nobody.request(method, mine, headers=TUS)) == (401, "auth_required"), path
             if "{" not in path:
                 continue
             checked += 1
-            missing = path.format(job_id=uuid.uuid4(), video_id=uuid.uuid4(), number=1)
-            theirs, none = bob.request(method, mine), bob.request(method, missing)
+            ids = {name: uuid.uuid4() for name in ("job_id", "video_id", "upload_id")}
+            theirs, none = (bob.request(method, where, headers=TUS) for where in (mine, path.format(**ids, number=1)))
             assert problem(theirs) == (404, "not_found"), (method, path)
             assert theirs.content == none.content
         assert bob.head(f"/jobs/{job_id}/result").status_code == 404

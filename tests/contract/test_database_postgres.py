@@ -20,6 +20,7 @@ from fiapx.core.errors import InvalidToken, Unavailable
 from fiapx.core.events import Event
 from fiapx.core.ports import Identity
 from fiapx.server.processing.model import Claim
+from fiapx.server.processing.uploads.model import NewUpload
 from fiapx.server.relay import Relay
 from scripts.servers.postgres import PrivatePostgres
 from scripts.stack import FIAPX
@@ -212,6 +213,11 @@ def test_no_query_in_use_reads_a_whole_table(service: Processing) -> None:
     service.leases.renew(claim)
     service.leases.release(claim)
     service.commands.cancel(ANA, job_id)
+    upload, _ = service.uploads.create(ANA, NewUpload("a.mp4", 5), None)
+    service.upload_store.advance(service.upload_store.claim(ANA.user_id, upload.id), 5)
+    service.upload_store.full(60)
+    service.upload_store.expire()
+    service.upload_store.delete(ANA.user_id, upload.id)
     service.store.forget_keys(24 * 3600)
     service.store.outbox.forget(24 * 3600)
     event.remove(service.engine, "before_cursor_execute", note)
@@ -222,7 +228,7 @@ def test_no_query_in_use_reads_a_whole_table(service: Processing) -> None:
             assert not [table for table in _TABLES if f"Seq Scan on {table}" in plan], f"{statement}: {plan}"
 
 
-_TABLES = ("jobs", "videos", "outbox", "idempotency")
+_TABLES = ("jobs", "videos", "uploads", "outbox", "idempotency")
 _ROWS = (
     """INSERT INTO jobs (id, user_id, video_id, video_name, options, state, created_ms, finished_ms, result_key,
                          cache_key)
@@ -230,6 +236,8 @@ _ROWS = (
               n, n, 'jobs/' || n || '/1.zip', 'key-' || n FROM generate_series(1, :many) AS n""",
     """INSERT INTO videos (id, user_id, name, size, sha256, storage_key, created_ms)
        SELECT n, 'user-' || n % 1000, 'a.mp4', 1, '', 'videos/' || n, n FROM generate_series(1, :many) AS n""",
+    """INSERT INTO uploads (id, user_id, name, size, "offset", touched_ms, finished_ms)
+       SELECT n, 'user-' || n % 1000, 'a.mp4', 1, 1, :now + n, :now FROM generate_series(1, :many) AS n""",
     """INSERT INTO outbox (id, type, subject, data, created_ms, published_ms)
        SELECT n, 'job.queued', n, '{}', n, :now + n FROM generate_series(1, :many) AS n""",
     """INSERT INTO idempotency (user_id, key, fingerprint, kind, resource_id, created_ms)

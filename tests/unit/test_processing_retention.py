@@ -49,7 +49,9 @@ def age(service: Processing, *job_ids: str, seconds: int = 2 * KEEP) -> None:
 
 def sweep(service: Processing) -> int:
     retention = Retention(service.transitions, KEEP)
-    return Maintenance(service.store, service.leases, service.storage, sweep_age=KEEP, retention=retention).sweep()
+    return Maintenance(
+        service.store, service.leases, service.uploads, service.storage, sweep_age=KEEP, retention=retention
+    ).sweep()
 
 
 def expired(service: Processing, job_id: str) -> bool:

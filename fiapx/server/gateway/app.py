@@ -31,7 +31,7 @@ from fiapx.server.proxy import Proxy
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs"})
+UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs", "/api/v1/uploads"})
 """Paths that stream bodies of any size."""
 
 HEALTH: Final = "/api/v1/health"

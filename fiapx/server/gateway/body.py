@@ -33,9 +33,9 @@ _DISCONNECT: Final[Message] = {"type": "http.disconnect"}
 class BodyGuard:
     """Answers 408 when a client stalls in the middle of a body, and 413 when a parsed body is too large.
 
-    `uploads` are paths that stream bodies of any size, unless the content is JSON or a form, and limit them
-    themselves. When an answer is ready before the body is over, the rest is read and dropped, within bounds: many
-    clients write all of a body before they read, and closing on them would destroy the answer.
+    `uploads` are paths that stream bodies of any size, as do PATCHes right below them, unless the content is JSON or a
+    form, and limit them themselves. When an answer is ready before the body is over, the rest is read and dropped,
+    within bounds: many clients write all of a body before they read, and closing on them would destroy the answer.
     """
 
     def __init__(self, app: ASGIApp, timeout: float, uploads: Collection[str]) -> None:
@@ -59,7 +59,9 @@ class BodyGuard:
 
     def _limit(self, scope: Scope) -> int | None:
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
-        streamed = scope["path"] in self._uploads and kind not in _PARSED and not kind.endswith("+json")
+        path = scope["path"]
+        upload = path in self._uploads or (scope["method"] == "PATCH" and path.rpartition("/")[0] in self._uploads)
+        streamed = upload and kind not in _PARSED and not kind.endswith("+json")
         return None if streamed else MAX_BODY
 
 

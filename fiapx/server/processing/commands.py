@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fiapx.core.errors import IdempotencyMismatch
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
-from fiapx.core.ports import Identity, Storage
+from fiapx.core.ports import Identity, Partials, Storage
 from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.model import NewJob, NewVideo, Once
 from fiapx.server.processing.store import AlreadyAccepted, Store
@@ -32,12 +32,14 @@ class Commands:
         self,
         store: Store,
         storage: Storage,
+        partials: Partials,
         admission: Admission,
         *,
         on_upload: Callable[[int], None] = lambda _size: None,
     ) -> None:
         self._store = store
         self._storage = storage
+        self._partials = partials
         self._admission = admission
         self._on_upload = on_upload
 
@@ -121,8 +123,11 @@ class Commands:
 
     def user_deleted(self, event: Event) -> None:
         """Bus handler for `user.deleted`: delete all that the user had. Repeats are harmless."""
-        for key in self._store.delete_user(event.subject):
+        keys, upload_ids = self._store.delete_user(event.subject)
+        for key in keys:
             self._storage.delete(key)
+        for upload_id in upload_ids:
+            self._partials.discard(upload_id)
 
     def _once(self, user: Identity, once: Once | None, accept: Callable[[], str]) -> Accepted:
         if earlier := self.replay(user, once):

@@ -14,6 +14,7 @@ from fiapx.core.ports import Storage
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.retention import Retention
 from fiapx.server.processing.store import Store
+from fiapx.server.processing.uploads.service import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ class Maintenance:
         self,
         store: Store,
         leases: Leases,
+        uploads: Uploads,
         storage: Storage,
         *,
         reaper_interval: float = 5,
@@ -41,6 +43,7 @@ class Maintenance:
     ) -> None:
         self._store = store
         self._leases = leases
+        self._uploads = uploads
         self._storage = storage
         self._reaper_interval = reaper_interval
         self._sweep_interval = sweep_interval
@@ -58,6 +61,7 @@ class Maintenance:
         for prefix in ("videos/", "jobs/", "parts/"):
             old = (key for key, seconds in self._storage.list(prefix) if seconds >= age)
             removed += sum(self._remove(batch) for batch in _batches(old))
+        removed += self._uploads.sweep(age)
         self._store.forget_keys(_KEEP_KEYS)
         removed += self._expire()
         if removed:
@@ -70,6 +74,7 @@ class Maintenance:
         while not stop.is_set():
             try:
                 self._leases.reap()
+                self._uploads.finish_left()
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self._sweep_interval
                     self.sweep()

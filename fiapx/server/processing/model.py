@@ -76,7 +76,7 @@ class NewJob:
     fresh: bool = False
 
 
-Kind = Literal["video", "job"]
+Kind = Literal["video", "job", "upload"]
 
 
 @dataclass(frozen=True)

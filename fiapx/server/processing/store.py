@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
 from fiapx.core.jobs import LIVE, JobState
-from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, part_key, result_key
+from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, part_key, result_key, video_key
 from fiapx.server.processing.reuse import cache_key, reuse
-from fiapx.server.processing.tables import deleted_users, idempotency, jobs, parts, videos
+from fiapx.server.processing.tables import deleted_users, idempotency, jobs, parts, uploads, videos
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.sql import ago, now_ms
 
@@ -41,23 +41,27 @@ class Store:
         Raises NotFound if the job's video is not the user's, InvalidToken if the account was deleted while the upload
         was under way, and AlreadyAccepted.
         """
-        job_id = str(uuid.uuid4())
         with self._transitions.begin() as connection:
-            _shut_out(connection, user_id, deletion=False)
-            if _deleted(connection, user_id):
-                raise InvalidToken
-            self._transitions.touched(connection, user_id)
-            resource = ("job", job_id) if job else ("video", video.id if video else "")
-            _reserve(connection, user_id, once, *resource)
-            if video:
-                connection.execute(
-                    insert(videos).values(
-                        user_id=user_id, storage_key=video.storage_key, created_ms=now_ms(), **asdict(video)
-                    )
-                )
-            if job:
-                self._add_job(connection, job_id, user_id, job)
+            check_in(connection, user_id)
+            job_id = str(uuid.uuid4()) if job else None
+            resource: tuple[Kind, str] = ("job", job_id) if job_id else ("video", video.id if video else "")
+            reserve(connection, user_id, once, *resource)
+            self.add(connection, user_id, video, job, job_id)
         return resource[1]
+
+    def add(
+        self, connection: Connection, user_id: str, video: NewVideo | None, job: NewJob | None, job_id: str | None
+    ) -> None:
+        """The rows of a video, a job, or both, in a transaction that has checked the user in. Raises NotFound."""
+        self._transitions.touched(connection, user_id)
+        if video:
+            connection.execute(
+                insert(videos).values(
+                    user_id=user_id, storage_key=video.storage_key, created_ms=now_ms(), **asdict(video)
+                )
+            )
+        if job and job_id:
+            self._add_job(connection, job_id, user_id, job)
 
     def _add_job(self, connection: Connection, job_id: str, user_id: str, job: NewJob) -> None:
         video = connection.execute(
@@ -102,7 +106,7 @@ class Store:
             if row.state in LIVE:
                 raise JobNotFinished("The job has not ended yet.")
             self._transitions.touched(connection, user_id)
-            _reserve(connection, user_id, once, "job", new_id)
+            reserve(connection, user_id, once, "job", new_id)
             try:
                 again = NewJob(row.video_id, row.options, row.email, retry_of=job_id, fresh=True)
                 self._add_job(connection, new_id, user_id, again)
@@ -149,24 +153,26 @@ class Store:
                 self._transitions.end(connection, jobs.c.id == job_id, JobState.CANCELLED)
         return key
 
-    def delete_user(self, user_id: str) -> list[str]:
-        """Forget everything of a user, for good; return the storage keys that are free now."""
+    def delete_user(self, user_id: str) -> tuple[list[str], list[str]]:
+        """Forget everything of a user, for good; return the storage keys, and the ids of uploads, that are free now."""
         with self._transitions.begin() as connection:
             self._transitions.touched(connection, user_id)
             _shut_out(connection, user_id, deletion=True)
             if not _deleted(connection, user_id):
                 connection.execute(insert(deleted_users).values(user_id=user_id, deleted_ms=now_ms()))
             connection.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
-            keys: set[str | None] = set()
+            ids = list(connection.scalars(delete(uploads).where(uploads.c.user_id == user_id).returning(uploads.c.id)))
+            keys: set[str | None] = {video_key(upload_id) for upload_id in ids}
             for table, column in ((jobs, jobs.c.result_key), (videos, videos.c.storage_key)):
                 keys |= set(connection.scalars(delete(table).where(table.c.user_id == user_id).returning(column)))
-        return [key for key in keys if key]
+        return [key for key in keys if key], ids
 
     def unclaimed(self, keys: Collection[str]) -> set[str]:
         """Those of the storage keys that no video, no result, no part and no running attempt owns."""
         with self._transitions.reader.connect() as connection:
             video_ids = {key.split("/")[1] for key in keys if key.startswith("videos/")}
             owned = set(connection.scalars(select(videos.c.storage_key).where(videos.c.id.in_(video_ids))))
+            owned |= {video_key(upload_id) for upload_id in unfinished(connection, video_ids)}
             owned |= results(connection, keys)
             job_ids = {key.split("/")[1] for key in keys if key.startswith("jobs/")}
             for row in connection.execute(
@@ -188,6 +194,11 @@ class Store:
         """Drop Idempotency-Keys from more than so many seconds ago."""
         with self._transitions.engine.begin() as connection:
             connection.execute(delete(idempotency).where(idempotency.c.created_ms < ago(older_than)))
+
+
+def unfinished(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the ids that are uploads on their way to become videos."""
+    return set(connection.scalars(select(uploads.c.id).where(uploads.c.id.in_(ids), uploads.c.finished_ms.is_(None))))
 
 
 def results(connection: Connection, keys: Collection[str]) -> set[str]:
@@ -216,8 +227,15 @@ def _deleted(connection: Connection, user_id: str) -> bool:
     return connection.scalar(select(deleted_users.c.user_id).where(deleted_users.c.user_id == user_id)) is not None
 
 
-def _reserve(connection: Connection, user_id: str, once: Once | None, kind: str, resource_id: str) -> None:
-    """The unique key decides which of several equal requests is the one."""
+def check_in(connection: Connection, user_id: str) -> None:
+    """Let nobody delete all that the user has before this transaction ends. Raises InvalidToken if it has been done."""
+    _shut_out(connection, user_id, deletion=False)
+    if _deleted(connection, user_id):
+        raise InvalidToken
+
+
+def reserve(connection: Connection, user_id: str, once: Once | None, kind: Kind, resource_id: str) -> None:
+    """The unique key decides which of several equal requests is the one; AlreadyAccepted is for the others."""
     if once is None:
         return
     try:

@@ -94,6 +94,25 @@ parts = Table(
     PrimaryKeyConstraint("job_id", "kind", "number"),
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),  # and of the video that it becomes
+    Column("user_id", Text, nullable=False),
+    Column("email", Text),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("options", Text),  # of the job that it becomes as well, if there are any
+    Column("fresh", Boolean, nullable=False, server_default=false()),
+    Column("offset", BigInteger, nullable=False, server_default="0"),  # so many bytes are on stable storage
+    Column("epoch", Integer, nullable=False, server_default="0"),  # counts writers; the last one may record
+    Column("job_id", Text),
+    Column("touched_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Index("ix_uploads_user", "user_id"),
+    Index("ix_uploads_touched", "touched_ms"),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

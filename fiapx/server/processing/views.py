@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
 from fiapx.core.jobs import JobState
 from fiapx.server.processing.model import Video
+from fiapx.server.processing.uploads.model import Upload
 
 
 class VideoView(BaseModel):
@@ -19,6 +20,36 @@ class VideoView(BaseModel):
     size: int
     sha256: str
     created_at: datetime
+
+
+class UploadView(BaseModel):
+    """An upload that may be resumed. `video_id` and `job_id` are null until there are such."""
+
+    id: str
+    name: str
+    size: int
+    offset: int
+    state: Literal["uploading", "storing", "finished"]
+    expires_at: datetime | None
+    video_id: str | None
+    job_id: str | None
+
+    @classmethod
+    def of(cls, upload: Upload, ttl: float) -> Self:
+        """`ttl` is how long an upload waits for its next bytes, in seconds."""
+        state: Literal["uploading", "storing", "finished"] = (
+            "finished" if upload.finished else "storing" if upload.full else "uploading"
+        )
+        return cls(
+            id=upload.id,
+            name=upload.name,
+            size=upload.size,
+            offset=upload.offset,
+            state=state,
+            expires_at=None if upload.full else when(upload.touched_ms + int(ttl * 1000)),
+            video_id=upload.id if upload.finished else None,
+            job_id=upload.job_id,
+        )
 
 
 class VideoPage(BaseModel):

@@ -14,6 +14,8 @@ from fiapx.core.ports import Storage
 from fiapx.server.processing.commands import Accepted, Commands
 from fiapx.server.processing.model import Once
 from fiapx.server.processing.queries import Queries
+from fiapx.server.processing.uploads.receive import Finisher
+from fiapx.server.processing.uploads.service import Uploads
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -24,6 +26,8 @@ class Context:
 
     commands: Commands
     queries: Queries
+    uploads: Uploads
+    finisher: Finisher
     storage: Storage
     max_upload_bytes: int
     draining: Event
@@ -36,18 +40,19 @@ async def _context(request: Request) -> Context:
     return context
 
 
-def _existing_id(value: str) -> str:
+def existing_id(value: str) -> str:
+    """Raises NotFound for what is no id."""
     if not _ID.fullmatch(value):
         raise NotFound  # like any other id that names nothing
     return value
 
 
 async def _video_id(video_id: Annotated[str, Path()]) -> str:
-    return _existing_id(video_id)
+    return existing_id(video_id)
 
 
 async def _job_id(job_id: Annotated[str, Path()]) -> str:
-    return _existing_id(job_id)
+    return existing_id(job_id)
 
 
 # Coroutines, since FastAPI gives each plain dependency a turn in the thread pool.

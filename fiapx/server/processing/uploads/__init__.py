@@ -1,0 +1,1 @@
+"""Uploads that survive interruptions: they arrive in as many requests as it takes, and become videos."""

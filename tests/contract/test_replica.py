@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database
+from fiapx.adapters.storage_disk import DiskStorage
+from fiapx.bootstrap.parts import make_processing, make_registry
+from fiapx.bootstrap.servers import Servers
+from fiapx.settings import Settings
 from scripts.servers.postgres import PrivatePostgres, PrivateReplica
 from tests.postgres import empty, postgres_server
 from tests.processing_kit import ANA, BOB, Host, Processing, eventually, hosting, processing
@@ -222,3 +228,22 @@ def test_a_synchronous_standby_has_whatever_was_answered(
         postgres_server.ask("ALTER SYSTEM RESET synchronous_standby_names")
         postgres_server.ask("ALTER ROLE processing RESET synchronous_commit")
         postgres_server.ask("SELECT pg_reload_conf()")
+
+
+def test_the_setting_names_the_replica(
+    primary: Engine, postgres_server: PrivatePostgres, standby: PrivateReplica, tmp_path: Path
+) -> None:
+    del primary  # has made the tables
+    standby.follow()
+    settings = Settings(
+        home=tmp_path,
+        processing_database_url=SecretStr(postgres_server.url("processing")),
+        processing_read_url=SecretStr(standby.url("processing")),
+    )
+    registry = make_registry()
+    with Servers(settings) as servers:
+        database, replica = servers.database("processing"), servers.replica()
+        storage, cache = DiskStorage(tmp_path / "storage"), MemoryCache()
+        made = make_processing(settings, database, storage, cache, registry, threading.Event(), replica)
+        assert made.queries.jobs(ANA.user_id, None, None, 10).items == []
+    assert registry.get_sample_value("fiapx_replica_reads_total", {"outcome": "served"}) == 1

@@ -180,9 +180,12 @@ def test_without_rabbitmq_uploads_are_taken_and_done(stack: Stack, ana: User, cl
     ana.completed(job["id"])
 
 
-def test_without_postgresql_all_is_refused_politely_and_comes_back(stack: Stack, ana: User, clip: Path) -> None:
+@pytest.mark.parametrize("trouble", ["stopped", "paused"])
+def test_without_postgresql_all_is_refused_politely_and_comes_back(
+    stack: Stack, ana: User, clip: Path, trouble: str
+) -> None:
     gateway, processing = stack.of("gateway")[0], stack.of("processing")[0]
-    stack.postgres.stop()
+    {"stopped": stack.postgres.stop, "paused": stack.postgres.pause}[trouble]()
     try:
         with clip.open("rb") as file:
             refused = ana.client.post("/videos", params={"name": "a.mp4"}, content=file.read())
@@ -192,7 +195,7 @@ def test_without_postgresql_all_is_refused_politely_and_comes_back(stack: Stack,
         assert httpx.get(f"{processing.url}{API}/health/ready").status_code == 503
         eventually(partial(_alone_sick, gateway, "postgresql"), 20)
     finally:
-        stack.postgres.start()
+        {"stopped": stack.postgres.start, "paused": stack.postgres.resume}[trouble]()
     eventually(lambda: ana.client.get("/auth/me").status_code == 200, 30)
     ana.completed(ana.upload(clip)["id"])
 

@@ -27,18 +27,19 @@ class CacheAside:
 
     def get(self, name: str, key: str, ttl: float, load: Callable[[], bytes]) -> bytes:
         """The answer under `key`, at most `ttl` seconds old. Raises what `load` raises."""
+        hits, misses = self._hits.labels(name), self._misses.labels(name)  # both are there from the first question on
         kept = self._cache.get(key) if ttl > 0 else None
         if kept is not None:
-            self._hits.labels(name).inc()
+            hits.inc()
             return kept
         with self._lock:
             running = self._loading.get(key)
             if running is None:
                 mine = self._loading[key] = Future()
         if running is not None:
-            self._hits.labels(name).inc()
+            hits.inc()
             return running.result()
-        self._misses.labels(name).inc()
+        misses.inc()
         return self._loaded(key, ttl, load, mine)
 
     def _loaded(self, key: str, ttl: float, load: Callable[[], bytes], mine: Future[bytes]) -> bytes:

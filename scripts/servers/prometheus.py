@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -71,7 +71,7 @@ class PrivatePrometheus:
             "scrape_timeout": _INTERVAL,
             "evaluation_interval": _INTERVAL,
         }
-        for job in config["scrape_configs"]:
+        for job in (*config["scrape_configs"], *config["alerting"]["alertmanagers"]):
             names = [name for search in job.pop("dns_sd_configs", []) for name in search["names"]]
             names += [name for static in job.pop("static_configs", []) for name in static["targets"]]
             job["static_configs"] = [
@@ -82,8 +82,27 @@ class PrivatePrometheus:
         (self._folder / "alerts.yml").write_text(rules)
 
 
+class PrivateAlertmanager(PrivateProcess):
+    """Tells at once who is to be told. `here` turns addresses of the Compose file into ours. Raises ServerMissing,
+    ServerFailed."""
+
+    def __init__(self, folder: Path, here: Callable[[str], str]) -> None:
+        name = "prometheus-alertmanager"
+        config = re.sub(
+            r"(group_wait|group_interval): .*", rf"\1: {_INTERVAL}", here((_SHIPPED / "alertmanager.yml").read_text())
+        )
+        (folder / "alertmanager.yml").write_text(config)
+        self.address = f"127.0.0.1:{free_port()}"
+        options = ["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="]
+        super().__init__(
+            [str(program(name, f"/usr/bin/{name}")), *options, f"--web.listen-address={self.address}"], folder
+        )
+        self.wait_until(lambda: httpx.get(f"http://{self.address}/-/ready").status_code == 200)
+
+
 class PrivateExporter(PrivateProcess):
-    """Tells Prometheus of a server. `kind` is ``postgres`` or ``redis``. Raises ServerMissing, ServerFailed."""
+    """Tells Prometheus of a server. `kind` is ``postgres``, ``redis``, or ``node`` for the machine. Raises
+    ServerMissing, ServerFailed."""
 
     def __init__(self, folder: Path, kind: str, env: Mapping[str, str]) -> None:
         name = f"prometheus-{kind}-exporter"

@@ -19,7 +19,7 @@ from aiosmtpd.controller import Controller
 
 from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import free_port
-from scripts.servers.prometheus import PrivateExporter, PrivatePrometheus
+from scripts.servers.prometheus import PrivateAlertmanager, PrivateExporter, PrivatePrometheus
 from scripts.servers.rabbitmq import PrivateRabbit
 from scripts.servers.redis import PrivateRedis
 from scripts.stack import FIAPX, RoleProcess, Sink
@@ -105,11 +105,14 @@ def running(folder: Path, sink: Sink) -> Iterator[Composed]:
         document = compose(GRACE="5", BACK_SUBNET="127.0.0.1", SMTP_HOST="127.0.0.1", SMTP_PORT=str(mail.port))
         roles = _start(stack, document, here, sink)
         targets = {name: [role.metrics_url.removeprefix("http://")] for name, role in roles.items()}
-        for kind in ("postgres", "redis"):
+        for kind in ("postgres", "redis", "node"):
             name = f"{kind}-exporter"
-            env = {key: here(value) for key, value in document["services"][name]["environment"].items()}
+            env = {key: here(value) for key, value in document["services"][name].get("environment", {}).items()}
             targets[name] = [stack.enter_context(PrivateExporter(_folder(folder, name), kind, env)).address]
         targets["rabbitmq"] = [f"127.0.0.1:{rabbit.metrics_port}"]
+        here.add("mailpit", mail.port, 1025)
+        alertmanager = PrivateAlertmanager(_folder(folder, "alertmanager"), here)
+        targets["alertmanager"] = [stack.enter_context(alertmanager).address]
         prometheus = stack.enter_context(PrivatePrometheus(_folder(folder, "prometheus"), targets))
         yield Composed(secrets, roles, postgres, prometheus, inbox.mails)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from email import message_from_bytes
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_all_targets_are_up(composed: Composed) -> None:
     def up() -> dict[str, str]:
         return {sample["metric"]["job"]: sample["value"][1] for sample in composed.prometheus.query("up")}
 
-    expected = {*ROLES, "rabbitmq", "postgres", "redis", "prometheus"}
+    expected = {*ROLES, "rabbitmq", "postgres", "redis", "node", "prometheus"}
     eventually(lambda: up() == dict.fromkeys(expected, "1"), 30)
 
 
@@ -79,10 +80,18 @@ def test_a_role_that_stops_is_told_and_forgotten_when_it_is_back(composed: Compo
     notify.stop()
     try:
         eventually(lambda: ("TargetDown", "notify") in _firing(composed), 30)
+        eventually(lambda: "[FIRING" in _mail_about(composed, "TargetDown"), 30)
     finally:
         notify.start()
         notify.wait()
     eventually(lambda: not _firing(composed), 30)
+    eventually(lambda: "[RESOLVED]" in _mail_about(composed, "TargetDown"), 30)
+
+
+def _mail_about(composed: Composed, alert: str) -> str:
+    """The newest subject that the operators have got."""
+    mails = [message_from_bytes(mail.content) for mail in composed.mails if mail.rcpt_tos == ["operators@localhost"]]
+    return next((mail["Subject"] for mail in reversed(mails) if alert in mail["Subject"]), "")
 
 
 def _firing(composed: Composed) -> set[tuple[str, str | None]]:

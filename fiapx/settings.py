@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     statement_timeout: float = Field(15, gt=0)
     redis_url: SecretStr | None = None
     rabbitmq_url: SecretStr | None = None
+    publish_deadline: float = Field(10, gt=0)
+    """Until an event that RabbitMQ does not confirm is kept for later."""
     storage_url: str | None = None
     """A folder that all roles share, or ``s3://bucket/prefix``; `home` where it is not given."""
     s3_endpoint: str | None = None

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection
 from threading import Lock
+from typing import Final
 
+from fiapx.adapters.rabbit_connection import TROUBLES, connected, translated, version_of
 from fiapx.adapters.rabbit_consumer import Consumer
-from fiapx.adapters.rabbit_publisher import TROUBLES, Publisher, connect, version_of
-from fiapx.adapters.rabbit_topology import LADDER
+from fiapx.adapters.rabbit_publisher import Publisher
+from fiapx.adapters.rabbit_topology import Topology
 from fiapx.adapters.rabbit_work import Work
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import Event
+
+_CHECK: Final = 0.9
+"""Seconds for each half of a check: to connect, and to close."""
 
 
 class RabbitBus:
     """A handler that raises gets its event again after each of the ladder's delays; then it is a dead letter.
 
+    Events wait for the topology's subscribers from the first use on, for others from their first subscription.
+    `publish` takes `deadline` seconds at most.
     `wait_for_work` sleeps while the broker is away: workers find jobs in the database, within their `poll`.
     """
 
-    def __init__(self, url: str, *, ladder: Mapping[str, float] = LADDER, deadline: float = 10.0) -> None:
-        self._url, self._ladder = url, ladder
-        self._publisher = Publisher(url, ladder, deadline)
+    def __init__(self, url: str, topology: Topology, *, deadline: float = 10.0) -> None:
+        self._url, self._topology = url, topology
+        self._publisher = Publisher(url, topology, deadline)
         self._lock = Lock()
         self._consumers: list[Consumer] = []
         self._work: Work | None = None
@@ -35,29 +41,27 @@ class RabbitBus:
 
     def subscribe(self, subscriber: str, types: Collection[str], handler: Callable[[Event], None]) -> None:
         with self._lock:
-            self._consumers.append(Consumer(self._url, f"fiapx.{subscriber}", types, handler, self._ladder))
+            self._consumers.append(Consumer(self._url, subscriber, types, handler, self._topology))
 
     def wait_for_work(self, timeout: float) -> bool:
         with self._lock:
             if self._closed:
                 return False
             if self._work is None:
-                self._work = Work(self._url, self._ladder)
+                self._work = Work(self._url, self._topology)
                 self._work.start()
         return self._work.wait(timeout)
 
     def check(self) -> None:
         if self._closed:
             raise Unavailable("The bus is closed.")
-        try:
-            connect(self._url, 1.5).close()
-        except TROUBLES as error:
-            raise Unavailable("The message broker does not answer.") from error
+        with translated(), connected(self._url, _CHECK):
+            return
 
     def version(self) -> str | None:
         """Of the broker; None where it does not tell."""
         try:
-            with closing(connect(self._url, 1.5)) as connection:
+            with connected(self._url, _CHECK) as connection:
                 return version_of(connection)
         except TROUBLES:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import pika
@@ -11,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pydantic import ValidationError
 
 from fiapx.adapters.rabbit_thread import Attached
-from fiapx.adapters.rabbit_topology import DEAD, declare, declare_queue, retry
+from fiapx.adapters.rabbit_topology import DEAD, Topology, declare_queue, queue_of, retry
 from fiapx.core.events import Event
 
 log = structlog.get_logger(__name__)
@@ -25,14 +25,14 @@ class Consumer(Attached):
     def __init__(
         self,
         url: str,
-        queue: str,
+        subscriber: str,
         types: Collection[str],
         handler: Callable[[Event], None],
-        ladder: Mapping[str, float],
+        topology: Topology,
     ) -> None:
-        super().__init__(url, queue)
-        self._types, self._handler, self._ladder = types, handler, ladder
-        self._hands = ThreadPoolExecutor(1, thread_name_prefix=queue)
+        super().__init__(url, queue_of(subscriber))
+        self._types, self._handler, self._topology = types, handler, topology
+        self._hands = ThreadPoolExecutor(1, thread_name_prefix=self._queue)
         self.start()
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class Consumer(Attached):
 
     def use(self, connection: pika.BlockingConnection) -> None:
         channel = connection.channel()
-        declare(channel, self._ladder)
+        self._topology.declare(channel)
         declare_queue(channel, self._queue, self._types)
         channel.confirm_delivery()
         channel.basic_qos(prefetch_count=1)
@@ -71,7 +71,7 @@ class Consumer(Attached):
         """To the next rung, or to the dead letters: at the ladder's end, or at once what is no event."""
         headers = dict(properties.headers or {})
         attempts = int(headers.get(_ATTEMPT, 0)) + 1
-        rungs = list(self._ladder)
+        rungs = list(self._topology.ladder)
         hopeless = isinstance(error, ValidationError) or attempts > len(rungs)
         properties.headers = headers | {_ATTEMPT: attempts, _QUEUE: self._queue, _ERROR: repr(error)[:500]}
         properties.delivery_mode = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,11 +11,10 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
 
-from fiapx.adapters.rabbit_publisher import TROUBLES, connect
-from fiapx.adapters.rabbit_topology import DEAD, LADDER, declare
-from fiapx.core.errors import Unavailable
+from fiapx.adapters.rabbit_connection import connected, translated
+from fiapx.adapters.rabbit_topology import DEAD, Topology
 
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class DeadLetter:
 class DeadLetters:
     """Every call has a connection of its own. Raises Unavailable."""
 
-    def __init__(self, url: str, *, ladder: Mapping[str, float] = LADDER) -> None:
-        self._url, self._ladder = url, ladder
+    def __init__(self, url: str, topology: Topology | None = None) -> None:
+        self._url, self._topology = url, topology or Topology()
 
     def list(self, limit: int = 100) -> list[DeadLetter]:
         """The oldest; they stay where they are, as what is not acknowledged goes back when the connection ends."""
@@ -56,17 +55,11 @@ class DeadLetters:
 
     @contextmanager
     def _channel(self) -> Iterator[BlockingChannel]:
-        try:
-            connection = connect(self._url, _PATIENCE)
-            try:
-                channel = connection.channel()
-                declare(channel, self._ladder)
-                channel.confirm_delivery()
-                yield channel
-            finally:
-                connection.close()
-        except TROUBLES as error:
-            raise Unavailable("The message broker does not answer.") from error
+        with translated(), connected(self._url, _PATIENCE) as connection:
+            channel = connection.channel()
+            self._topology.declare(channel)
+            channel.confirm_delivery()
+            yield channel
 
 
 def _letters(channel: BlockingChannel, limit: int) -> Iterator[tuple[int, pika.BasicProperties, DeadLetter]]:

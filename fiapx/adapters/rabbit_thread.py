@@ -11,7 +11,7 @@ from typing import Final
 import pika
 import structlog
 
-from fiapx.adapters.rabbit_publisher import TROUBLES, connect, cut
+from fiapx.adapters.rabbit_connection import TROUBLES, connect, cut
 
 log = structlog.get_logger(__name__)
 

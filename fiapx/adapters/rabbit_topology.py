@@ -1,8 +1,12 @@
-"""The exchanges and queues. Whoever connects declares them; a name changes with its arguments."""
+"""The exchanges and queues. Whoever connects declares them all, so that nothing is lost before its subscriber starts.
+
+The broker refuses a queue whose arguments have changed: give it another name then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from pika.adapters.blocking_connection import BlockingChannel
@@ -13,7 +17,6 @@ EVENTS: Final = "fiapx.events"
 JOBS: Final = "fiapx.jobs"
 DEAD: Final = "fiapx.dead"
 LADDER: Final[Mapping[str, float]] = {"10s": 10.0, "60s": 60.0, "10m": 600.0}
-"""Seconds until a failed delivery comes again, by the name of the rung."""
 
 
 def retry(rung: str) -> str:
@@ -21,19 +24,34 @@ def retry(rung: str) -> str:
     return f"fiapx.retry.{rung}"
 
 
-def declare(channel: BlockingChannel, ladder: Mapping[str, float]) -> None:
-    """What all share. A rung keeps the routing key, the name of the queue to which the message returns."""
-    channel.exchange_declare(EVENTS, "topic", durable=True)
-    channel.exchange_declare(DEAD, "fanout", durable=True)
-    channel.queue_declare(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
-    channel.queue_bind(DEAD, DEAD)
-    for rung, seconds in ladder.items():
-        name = retry(rung)
-        channel.exchange_declare(name, "fanout", durable=True)
-        arguments = {"x-message-ttl": int(seconds * 1000), "x-dead-letter-exchange": ""}
-        channel.queue_declare(name, durable=True, arguments=arguments)
-        channel.queue_bind(name, name)
-    declare_queue(channel, JOBS, {JOB_QUEUED})
+def queue_of(subscriber: str) -> str:
+    """Where a subscriber's events wait for it."""
+    return f"fiapx.{subscriber}"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """`ladder` has the seconds until a failed delivery comes again, by the name of the rung; `subscribers` the types of
+    events that each gets."""
+
+    ladder: Mapping[str, float] = field(default_factory=lambda: LADDER)
+    subscribers: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def declare(self, channel: BlockingChannel) -> None:
+        """What all share. A rung keeps the routing key, the name of the queue to which the message returns."""
+        channel.exchange_declare(EVENTS, "topic", durable=True)
+        channel.exchange_declare(DEAD, "fanout", durable=True)
+        channel.queue_declare(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_bind(DEAD, DEAD)
+        for rung, seconds in self.ladder.items():
+            name = retry(rung)
+            channel.exchange_declare(name, "fanout", durable=True)
+            arguments = {"x-message-ttl": int(seconds * 1000), "x-dead-letter-exchange": ""}
+            channel.queue_declare(name, durable=True, arguments=arguments)
+            channel.queue_bind(name, name)
+        declare_queue(channel, JOBS, {JOB_QUEUED})
+        for subscriber, types in self.subscribers.items():
+            declare_queue(channel, queue_of(subscriber), types)
 
 
 def declare_queue(channel: BlockingChannel, name: str, types: Collection[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from threading import Condition
 from typing import Final
 
@@ -13,7 +12,7 @@ from pika.spec import Basic, BasicProperties
 from pydantic import ValidationError
 
 from fiapx.adapters.rabbit_thread import Attached
-from fiapx.adapters.rabbit_topology import JOBS, declare
+from fiapx.adapters.rabbit_topology import JOBS, Topology
 from fiapx.core.events import Event
 
 _TICK: Final = 0.05
@@ -26,9 +25,9 @@ class Work(Attached):
     job in the database.
     """
 
-    def __init__(self, url: str, ladder: Mapping[str, float]) -> None:
+    def __init__(self, url: str, topology: Topology) -> None:
         super().__init__(url, JOBS)
-        self._ladder = ladder
+        self._topology = topology
         self._change = Condition()
         self._waiting = 0
         self._hints = 0
@@ -57,7 +56,7 @@ class Work(Attached):
 
     def use(self, connection: pika.BlockingConnection) -> None:
         channel = connection.channel()
-        declare(channel, self._ladder)
+        self._topology.declare(channel)
         channel.basic_qos(prefetch_count=1)
         self._spare = None
         tag: str | None = None
@@ -72,7 +71,7 @@ class Work(Attached):
                 raise ChannelClosed(0, "closed by the broker")
             if tag is not None and tag not in channel.consumer_tags:  # its queue was deleted
                 tag = None
-                declare(channel, self._ladder)
+                self._topology.declare(channel)
 
     def _wanted(self) -> bool:
         return self._waiting > self._hints

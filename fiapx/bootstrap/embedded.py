@@ -31,9 +31,8 @@ from fiapx.bootstrap.parts import (
     make_worker,
     works,
 )
+from fiapx.bootstrap.subscribers import SUBSCRIBERS
 from fiapx.core.errors import UsageError
-from fiapx.core.events import USER_DELETED
-from fiapx.notify.notifier import EVENTS
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.background import Background
 from fiapx.server.backlog import BacklogCollector
@@ -42,7 +41,6 @@ from fiapx.server.gateway.app import create_gateway
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.maintenance import Maintenance
-from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.relay import Relay
 from fiapx.settings import Settings
 from fiapx.worker.run import Worker
@@ -104,9 +102,9 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
     circuits = Circuits()
     registry.register(circuits)
     notifier = make_notifier(settings, engines["notify"], url, circuits)
-    bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
-    bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
-    bus.subscribe("notify", EVENTS, notifier.handle)
+    bus.subscribe("processing", SUBSCRIBERS["processing"], processing.commands.user_deleted)
+    bus.subscribe("metrics", SUBSCRIBERS["metrics"], processing.metrics.handle)
+    bus.subscribe("notify", SUBSCRIBERS["notify"], notifier.handle)
     worker = make_worker(settings, processing.transitions, storage, cache, bus, sharing=settings.concurrency > 1)
     registry.register(BacklogCollector({"processing": processing.store.outbox, "auth": auth.outbox}))
     relays = Relay(processing.store.outbox, bus, wake), Relay(auth.outbox, bus, auth_wake)

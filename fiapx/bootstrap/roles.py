@@ -27,10 +27,9 @@ from fiapx.bootstrap.parts import (
     works,
 )
 from fiapx.bootstrap.servers import Servers
+from fiapx.bootstrap.subscribers import SUBSCRIBERS
 from fiapx.core.errors import UsageError
-from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Bus
-from fiapx.notify.notifier import EVENTS
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.auth.api import router as auth_routes
 from fiapx.server.background import Background
@@ -45,7 +44,6 @@ from fiapx.server.identity import Verifier
 from fiapx.server.ops import create_ops_app
 from fiapx.server.outbox import Outbox
 from fiapx.server.processing.api import events, jobs, results, uploads, videos
-from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.processing.transitions import Transitions
 from fiapx.server.processing.warming import warm
 from fiapx.server.proxy import Proxy
@@ -189,7 +187,7 @@ def notifying(settings: Settings) -> Iterator[Role]:
             "rabbitmq": servers.bus.check,
             "notify": process.background.add("notify", notifier.run),
         }
-        servers.bus.subscribe("notify", EVENTS, notifier.handle)
+        servers.bus.subscribe("notify", SUBSCRIBERS["notify"], notifier.handle)
         process.beat("notify")
         with process.running():
             yield Role(process.ops(), process.draining)
@@ -241,8 +239,8 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
 
 
 def _subscribe(bus: Bus, processing: Processing) -> None:
-    bus.subscribe("processing", {USER_DELETED}, processing.commands.user_deleted)
-    bus.subscribe("metrics", TERMINAL_EVENTS, processing.metrics.handle)
+    bus.subscribe("processing", SUBSCRIBERS["processing"], processing.commands.user_deleted)
+    bus.subscribe("metrics", SUBSCRIBERS["metrics"], processing.metrics.handle)
 
 
 def _reach(process: _Process, mounts: dict[str, ASGIApp]) -> Mapping[str, dict[str, Any]]:

@@ -22,8 +22,10 @@ from fiapx.adapters.counters import SharedCounters
 from fiapx.adapters.db import Service, open_database, pending
 from fiapx.adapters.partials_disk import DiskPartials
 from fiapx.adapters.partials_objects import ObjectPartials
+from fiapx.adapters.rabbit_topology import Topology
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.adapters.storage_s3 import S3Storage
+from fiapx.bootstrap.subscribers import SUBSCRIBERS
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.core.ports import Partials, Storage
 from fiapx.core.versions import require
@@ -32,6 +34,7 @@ from fiapx.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+TOPOLOGY: Final = Topology(subscribers=SUBSCRIBERS)
 _PAUSE: Final = 1.0
 _RESERVE: Final = 16 * 1024**2
 
@@ -93,7 +96,8 @@ class Servers:
 
     @cached_property
     def bus(self) -> RabbitBus:
-        bus = RabbitBus(_given(self._settings.rabbitmq_url, "rabbitmq_url"))
+        url = _given(self._settings.rabbitmq_url, "rabbitmq_url")
+        bus = RabbitBus(url, TOPOLOGY, deadline=self._settings.publish_deadline)
         self._stack.callback(bus.close)
         require("RabbitMQ", bus.version())
         return bus

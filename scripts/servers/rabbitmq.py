@@ -65,6 +65,13 @@ class PrivateRabbit:
     def resume(self) -> None:
         self._process.signal(signal.SIGCONT)
 
+    def is_silent(self) -> bool:
+        """Whether it answers nothing."""
+        try:
+            return not self._answers()
+        except OSError:
+            return True
+
     def ctl(self, *arguments: str) -> str:
         """What `rabbitmqctl` says."""
         user, group = self._owner or (None, None)

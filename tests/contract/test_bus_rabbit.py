@@ -6,32 +6,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import cast
 
 import pika
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 
 from fiapx.adapters.bus_rabbit import RabbitBus
+from fiapx.adapters.rabbit_connection import connect
 from fiapx.adapters.rabbit_dead import DeadLetters
+from fiapx.adapters.rabbit_topology import Topology
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
-from tests.servers import required
+from tests.rabbit import rabbit_channel, rabbit_server
 
-QUICK = {"10s": 0.1, "60s": 0.2}
+__all__ = ["rabbit_server"]
+
+QUICK = Topology({"10s": 0.1, "60s": 0.2}, {"unborn": [JOB_FAILED]})
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
-    folder = tmp_path_factory.mktemp("rabbit")
-    with required():
-        server = PrivateRabbit(folder / "data")
-    with server:
-        yield server
+@pytest.fixture
+def broker(rabbit_server: PrivateRabbit) -> PrivateRabbit:
+    return rabbit_server
 
 
 @pytest.fixture
 def bus(broker: PrivateRabbit) -> Iterator[RabbitBus]:
-    bus = RabbitBus(broker.url, ladder=QUICK, deadline=3.0)
+    bus = RabbitBus(broker.url, QUICK, deadline=3.0)
     yield bus
     bus.close()
 
@@ -89,8 +91,120 @@ def _publish_many(bus: RabbitBus) -> None:
         bus.publish(event(JOB_QUEUED, f"2.{number}"))
 
 
+def test_a_broker_that_pauses_while_queues_are_declared_does_not_either(broker: PrivateRabbit) -> None:
+    class Pausing(Topology):
+        def declare(self, channel: BlockingChannel) -> None:
+            _paused(broker)
+            super().declare(channel)
+
+    bus = RabbitBus(broker.url, Pausing(), deadline=1.0)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Unavailable):
+            bus.publish(event(JOB_QUEUED))
+        bus.close()
+    finally:
+        broker.resume()
+    assert time.monotonic() - began < 10
+
+
+def test_a_check_ends_even_if_the_broker_pauses_meanwhile(
+    bus: RabbitBus, broker: PrivateRabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pausing(url: str, patience: float) -> pika.BlockingConnection:
+        connection = connect(url, patience)
+        _paused(broker)
+        return connection
+
+    monkeypatch.setattr("fiapx.adapters.rabbit_connection.connect", pausing)
+    checking = threading.Thread(target=bus.check, daemon=True)
+    try:
+        checking.start()
+        checking.join(10)
+        assert not checking.is_alive()
+    finally:
+        broker.resume()
+
+
+def test_a_check_of_a_paused_broker_fails_within_two_seconds(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    _paused(broker)
+    try:
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            bus.check()
+        assert time.monotonic() - began < 4  # its own bound, and some for a busy machine
+    finally:
+        broker.resume()
+
+
+def _paused(broker: PrivateRabbit) -> None:
+    """Signals arrive a moment late: return once it is silent."""
+    broker.pause()
+    eventually(broker.is_silent)
+
+
+def test_events_wait_for_a_subscriber_that_has_not_started_yet(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    with rabbit_channel(broker) as channel:
+        channel.queue_delete("fiapx.unborn")
+    bus.publish(event(JOB_FAILED, "early"))
+    seen: list[str] = []
+    late = RabbitBus(broker.url, QUICK)
+    try:
+        late.subscribe("unborn", QUICK.subscribers["unborn"], lambda event: seen.append(event.id))
+        eventually(lambda: "early" in seen)
+    finally:
+        late.close()
+
+
+def test_a_queue_with_other_arguments_is_named_with_what_to_do(broker: PrivateRabbit) -> None:
+    topology = Topology(subscribers={"changed": [JOB_COMPLETED]})
+    with rabbit_channel(broker) as channel:
+        channel.queue_declare("fiapx.changed", durable=True)
+    bus = RabbitBus(broker.url, Topology({}, topology.subscribers))
+    try:
+        with pytest.raises(Unavailable, match=r"inequivalent arg .*'fiapx\.changed'") as refused:
+            bus.publish(event(JOB_COMPLETED))
+        assert "rabbitmqctl delete_queue" in (refused.value.hint or "")
+        with rabbit_channel(broker) as channel:
+            channel.queue_delete("fiapx.changed")
+        bus.publish(event(JOB_COMPLETED))
+    finally:
+        bus.close()
+
+
+def test_the_arguments_of_queues_are_those_of_their_names() -> None:
+    """Brokers have these queues already: with other arguments they need other names."""
+    declared: dict[str, object] = {}
+
+    class Notes:
+        def queue_declare(self, name: str, **arguments: object) -> None:
+            declared[name] = arguments
+
+        def __getattr__(self, _name: str) -> Callable[..., None]:
+            return lambda *_, **__: None
+
+    Topology(subscribers={"notify": []}).declare(cast("BlockingChannel", Notes()))
+    lossless = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 20,
+        "x-dead-letter-exchange": "fiapx.dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    rungs = {"fiapx.retry.10s": 10_000, "fiapx.retry.60s": 60_000, "fiapx.retry.10m": 600_000}
+    assert declared == {
+        "fiapx.jobs": {"durable": True, "arguments": lossless},
+        "fiapx.notify": {"durable": True, "arguments": lossless},
+        "fiapx.dead": {"durable": True, "arguments": {"x-queue-type": "quorum"}},
+        **{
+            name: {"durable": True, "arguments": {"x-message-ttl": ttl, "x-dead-letter-exchange": ""}}
+            for name, ttl in rungs.items()
+        },
+    }
+
+
 def test_each_message_wakes_one_of_those_who_wait(bus: RabbitBus, broker: PrivateRabbit) -> None:
-    other = RabbitBus(broker.url, ladder=QUICK)
+    other = RabbitBus(broker.url, QUICK)
     while bus.wait_for_work(0.5):  # left by other tests
         continue
     woken: list[bool] = []
@@ -125,7 +239,7 @@ def test_what_comes_when_nobody_waits_any_more_stays_for_the_next(bus: RabbitBus
 
 
 def test_closing_wakes_those_who_wait(broker: PrivateRabbit) -> None:
-    bus = RabbitBus(broker.url, ladder=QUICK)
+    bus = RabbitBus(broker.url, QUICK)
     threading.Timer(0.5, bus.close).start()
     assert not bus.wait_for_work(30)
 
@@ -183,7 +297,7 @@ def test_the_ladder_ends_at_the_dead_letters_which_can_be_sent_again(bus: Rabbit
     bus.subscribe("hopeless", {JOB_COMPLETED}, handler)
     eventually(lambda: "fiapx.hopeless" in broker.ctl("list_bindings", "-q", "destination_name").split())
     bus.publish(event(JOB_COMPLETED, "hopeless-1"))
-    letters = DeadLetters(broker.url, ladder=QUICK)
+    letters = DeadLetters(broker.url, QUICK)
     eventually(lambda: "hopeless-1" in [letter.id for letter in letters.list()])
     (letter,) = [letter for letter in letters.list() if letter.id == "hopeless-1"]
     assert (letter.queue, letter.attempts) == ("fiapx.hopeless", 3)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from fiapx.adapters.bus_rabbit import RabbitBus
+from fiapx.adapters.rabbit_topology import Topology
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.db import migrate, open_database, revision
 from fiapx.bootstrap.servers import Servers
@@ -99,6 +100,6 @@ def test_servers_that_are_away_are_not_waited_for() -> None:
     cache = RedisCache(f"redis://127.0.0.1:{free_port()}/0")
     assert cache.version() is None
     cache.close()
-    bus = RabbitBus(f"amqp://127.0.0.1:{free_port()}/")
+    bus = RabbitBus(f"amqp://127.0.0.1:{free_port()}/", Topology())
     assert bus.version() is None
     bus.close()

@@ -33,14 +33,19 @@ def _answers(port: int) -> bool:
         return True
 
 
-def s3_storage(url: str, scratch: Path, *, through: str | None = None, **options: Any) -> S3Storage:
-    """On a new bucket, which may be reached `through` another address."""
+def s3_bucket(url: str) -> str:
+    """The name of a new bucket."""
     bucket = f"b{uuid.uuid4().hex}"
-    scratch.mkdir(exist_ok=True)
     client = boto3.client(
         "s3", endpoint_url=url, aws_access_key_id=KEY, aws_secret_access_key=KEY, region_name="us-east-1"
     )
     client.create_bucket(Bucket=bucket)
     client.close()
+    return bucket
+
+
+def s3_storage(url: str, scratch: Path, *, through: str | None = None, **options: Any) -> S3Storage:
+    """On a new bucket, which may be reached `through` another address."""
+    scratch.mkdir(exist_ok=True)
     options |= {"access_key": KEY, "secret_key": KEY, "scratch": scratch, "prefix": "some/where"}
-    return S3Storage(bucket, endpoint=through or url, **options)
+    return S3Storage(s3_bucket(url), endpoint=through or url, **options)

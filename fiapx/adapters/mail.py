@@ -71,6 +71,14 @@ class SmtpMailer:
     def resting(self) -> float:
         return self._circuit.resting()
 
+    def check(self) -> None:
+        """Connect, say hello, encrypt and log in as for a mail, and leave. Raises Unavailable."""
+        with self._closing(self._connect()) as connection:
+            try:
+                connection.ehlo_or_helo_if_needed()
+            except (OSError, smtplib.SMTPException) as error:
+                raise Unavailable(f"The mail server cannot be used: {_text(error)}") from None
+
     def _connect(self) -> smtplib.SMTP:
         try:
             return self._log_in()
@@ -94,13 +102,13 @@ class SmtpMailer:
         return connection
 
     @contextmanager
-    def _closing(self, connection: smtplib.SMTP) -> Iterator[None]:
+    def _closing(self, connection: smtplib.SMTP) -> Iterator[smtplib.SMTP]:
         """The mail is accepted when DATA is; a goodbye that goes wrong must not send it again."""
         watchdog = threading.Timer(self._timeout * _PATIENCE, _cut, [connection])
         watchdog.daemon = True
         watchdog.start()
         try:
-            yield
+            yield connection
             with suppress(smtplib.SMTPException, OSError):
                 connection.quit()
         finally:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from sqlalchemy import Engine, text
 
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.core.circuit import Circuit
 from fiapx.core.cores import granted_cores
 from fiapx.core.errors import FFmpegMissing, Unavailable
 from fiapx.core.ports import Bus, Cache, Mailer, Partials, Storage
@@ -168,19 +169,23 @@ def _sharing(settings: Settings, transitions: Transitions, storage: Storage) -> 
     return Sharing(parts, storage, settings.heartbeat, settings.part)
 
 
+def make_smtp_mailer(settings: Settings, circuit: Circuit | None = None) -> SmtpMailer:
+    """For the mail server of the settings."""
+    return SmtpMailer(
+        settings.smtp_host or "localhost",
+        settings.smtp_port,
+        settings.smtp_user,
+        settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        tls=settings.smtp_tls,
+        timeout=settings.smtp_timeout,
+        circuit=circuit,
+    )
+
+
 def _mailer(settings: Settings, circuits: Circuits) -> Mailer:
     if settings.smtp_host is None:
         return ConsoleMailer()
-    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-    return SmtpMailer(
-        settings.smtp_host,
-        settings.smtp_port,
-        settings.smtp_user,
-        password,
-        tls=settings.smtp_tls,
-        timeout=settings.smtp_timeout,
-        circuit=circuits.new("mail server", rest=30),
-    )
+    return make_smtp_mailer(settings, circuits.new("mail server", rest=30))
 
 
 def make_registry() -> CollectorRegistry:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _LITTLE_SPACE = 1024**3
 _FIXED = {(5, 1): 10, (6, 1): 6, (7, 1): 5, (8, 1): 2}
 """FFmpeg's release lines, and the first patch level of each that has the security fixes known to us."""
+_SERVERS = (
+    "auth_database_url", "processing_database_url", "notify_database_url", "redis_url", "rabbitmq_url", "storage_url",
+    "smtp_host", "auth_urls", "processing_urls",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Check:
 
 def doctor(ctx: typer.Context, server: flags.Server = None, as_json: flags.AsJson = False) -> None:
     """Check this machine: decoders, FFmpeg, sandbox, data folder, server.
+
+    Check as well whatever the settings name: databases, Redis, RabbitMQ, storage,
+    mail server, services; within three seconds, side by side. Secrets are not shown.
 
     The exit code is 1 if something that is needed is broken.
 
@@ -75,6 +82,16 @@ def _run(terminal: Terminal, settings: Settings, server: str | None) -> Iterable
             result = Check(name, "error", error.message, error.hint)
         if result is not None:
             yield result
+    yield from _servers(settings)
+
+
+def _servers(settings: Settings) -> Iterable[Check]:
+    if not settings.model_fields_set & set(_SERVERS):
+        return  # and load nothing that talks to them
+    from fiapx.bootstrap.diagnosis import diagnose
+
+    for name, finding in diagnose(settings):
+        yield Check(name, finding.status, finding.detail, finding.hint)
 
 
 def _pyav() -> Check:

@@ -23,7 +23,7 @@ from tests.rabbit import rabbit_channel, rabbit_server
 
 __all__ = ["rabbit_server"]
 
-QUICK = Topology({"10s": 0.1, "60s": 0.2}, {"unborn": [JOB_FAILED]})
+QUICK = Topology({"10s": 0.1, "60s": 0.2})
 
 
 @pytest.fixture
@@ -143,16 +143,16 @@ def _paused(broker: PrivateRabbit) -> None:
     eventually(broker.is_silent)
 
 
-def test_events_wait_for_a_subscriber_that_has_not_started_yet(bus: RabbitBus, broker: PrivateRabbit) -> None:
-    with rabbit_channel(broker) as channel:
-        channel.queue_delete("fiapx.unborn")
-    bus.publish(event(JOB_FAILED, "early"))
+def test_events_wait_for_a_subscriber_that_has_not_started_yet(broker: PrivateRabbit) -> None:
+    topology = Topology(subscribers={"unborn": [JOB_FAILED]})
+    first, late = RabbitBus(broker.url, topology), RabbitBus(broker.url, topology)
     seen: list[str] = []
-    late = RabbitBus(broker.url, QUICK)
     try:
-        late.subscribe("unborn", QUICK.subscribers["unborn"], lambda event: seen.append(event.id))
-        eventually(lambda: "early" in seen)
+        first.publish(event(JOB_FAILED, "early"))
+        late.subscribe("unborn", topology.subscribers["unborn"], lambda event: seen.append(event.id))
+        eventually(lambda: seen == ["early"])
     finally:
+        first.close()
         late.close()
 
 

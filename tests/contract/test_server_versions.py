@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from fiapx.adapters.bus_rabbit import RabbitBus
-from fiapx.adapters.rabbit_topology import Topology
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.db import migrate, open_database, revision
+from fiapx.adapters.rabbit_topology import Topology
 from fiapx.bootstrap.servers import Servers
 from fiapx.core.errors import UsageError
 from fiapx.core.versions import require

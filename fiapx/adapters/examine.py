@@ -58,7 +58,7 @@ def examine_redis(url: str) -> Finding:
     if old := _too_old("Redis", version, _REDIS):
         return old
     if bound and facts.get("maxmemory_policy") == "noeviction":
-        hint = "Set maxmemory-policy to volatile-ttl: every key of ours has a time to live."
+        hint = "Set its maxmemory-policy to allkeys-lru: whatever goes is loaded or counted anew."
         return Finding("warning", f"Redis {version} refuses to remember more once {size(bound)} are full", hint)
     return Finding("ok", f"Redis {version}, {size(bound) if bound else 'unbounded'}, {facts.get('maxmemory_policy')}")
 

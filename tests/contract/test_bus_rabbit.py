@@ -97,7 +97,7 @@ def test_a_broker_that_pauses_while_queues_are_declared_does_not_either(broker: 
             _paused(broker)
             super().declare(channel)
 
-    bus = RabbitBus(broker.url, Pausing(), deadline=1.0)
+    bus = RabbitBus(broker.url, Pausing(QUICK.ladder), deadline=1.0)
     began = time.monotonic()
     try:
         with pytest.raises(Unavailable):
@@ -144,7 +144,7 @@ def _paused(broker: PrivateRabbit) -> None:
 
 
 def test_events_wait_for_a_subscriber_that_has_not_started_yet(broker: PrivateRabbit) -> None:
-    topology = Topology(subscribers={"unborn": [JOB_FAILED]})
+    topology = Topology(QUICK.ladder, {"unborn": [JOB_FAILED]})
     first, late = RabbitBus(broker.url, topology), RabbitBus(broker.url, topology)
     seen: list[str] = []
     try:
@@ -157,10 +157,10 @@ def test_events_wait_for_a_subscriber_that_has_not_started_yet(broker: PrivateRa
 
 
 def test_a_queue_with_other_arguments_is_named_with_what_to_do(broker: PrivateRabbit) -> None:
-    topology = Topology(subscribers={"changed": [JOB_COMPLETED]})
+    subscribers = {"changed": [JOB_COMPLETED]}
     with rabbit_channel(broker) as channel:
         channel.queue_declare("fiapx.changed", durable=True)
-    bus = RabbitBus(broker.url, Topology({}, topology.subscribers))
+    bus = RabbitBus(broker.url, Topology({}, subscribers))
     try:
         with pytest.raises(Unavailable, match=r"inequivalent arg .*'fiapx\.changed'") as refused:
             bus.publish(event(JOB_COMPLETED))

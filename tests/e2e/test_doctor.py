@@ -156,7 +156,7 @@ def test_paused_servers_cost_three_seconds_together(
 def test_what_is_set_up_badly_is_a_warning_or_an_error(
     tmp_path: Path, settings: dict[str, str], postgres_server: PrivatePostgres, redis_server: PrivateRedis
 ) -> None:
-    redis_server.command("CONFIG", "SET", "maxmemory", "100mb")
+    redis_server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
     engine = open_database(postgres_server.url("notify"))
     try:
         current = revision(engine)
@@ -168,7 +168,7 @@ def test_what_is_set_up_badly_is_a_warning_or_an_error(
         assert found["Redis"]["status"] == "warning"
         assert "maxmemory-policy" in found["Redis"]["hint"]
     finally:
-        redis_server.command("CONFIG", "SET", "maxmemory", "0")
+        redis_server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         set_revision(engine, current)
         engine.dispose()
 

@@ -1,6 +1,7 @@
 """Looks at servers from outside, for an operator: can they be used, and are they new enough and set up well?
 
-Each function opens what it needs, closes it again, and says Unavailable for what does not answer.
+Each function closes what it has opened. Raises Unavailable for what does not answer, and UsageError for
+what is too old.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from sqlalchemy import text
 
 from fiapx.adapters.cache_redis import connect as connect_redis
 from fiapx.adapters.db import Service, open_database, pending
-from fiapx.adapters.rabbit_connection import connected, cut, translated
+from fiapx.adapters.rabbit_connection import connected, cut, translated, version_of
 from fiapx.adapters.rabbit_topology import Topology
 from fiapx.core.errors import Unavailable
 from fiapx.core.findings import Finding
 from fiapx.core.text import size
+from fiapx.core.versions import require
 
 PATIENCE: Final = 2.0
 """Seconds for one step."""
-_POSTGRESQL, _REDIS, _RABBITMQ = (15,), (7,), (3, 10)
 _UPGRADE: Final = "Run `fiapx db upgrade`; if that refuses, this is the wrong database, or an old fiapx."
 _READY: Final = "/api/v1/health/ready"
 
@@ -37,8 +38,6 @@ def examine_database(url: str, service: Service) -> Finding:
             version = str(connection.scalar(text("SHOW server_version"))).split()[0]
     finally:
         engine.dispose()
-    if old := _too_old("PostgreSQL", version, _POSTGRESQL):
-        return old
     if state:
         return Finding("error", f"PostgreSQL {version}; the database {state}", _UPGRADE)
     return Finding("ok", f"PostgreSQL {version}, schema up to date")
@@ -55,8 +54,7 @@ def examine_redis(url: str) -> Finding:
     finally:
         client.close()
     version, bound = str(facts["redis_version"]), int(facts.get("maxmemory", 0))
-    if old := _too_old("Redis", version, _REDIS):
-        return old
+    require("Redis", version)
     if bound and facts.get("maxmemory_policy") == "noeviction":
         hint = "Set its maxmemory-policy to allkeys-lru: whatever goes is loaded or counted anew."
         return Finding("warning", f"Redis {version} refuses to remember more once {size(bound)} are full", hint)
@@ -67,9 +65,8 @@ def examine_rabbit(url: str, topology: Topology) -> Finding:
     """Version, queues, and whether an alarm keeps it from taking messages."""
     blocked: list[str] = []
     with translated(), connected(url, PATIENCE) as connection:
-        version = str(connection._impl.server_properties.get("version", "0"))  # noqa: SLF001  pika has no public way
-        if old := _too_old("RabbitMQ", version, _RABBITMQ):
-            return old
+        version = version_of(connection)
+        require("RabbitMQ", version)
         connection.add_on_connection_blocked_callback(
             lambda _connection, method: blocked.append(str(method.method.reason))
         )
@@ -106,11 +103,3 @@ def _reason(answer: httpx.Response) -> str:
         return str(answer.json()["detail"])[:300]
     except (ValueError, KeyError, TypeError):
         return "no service of ours"
-
-
-def _too_old(name: str, version: str, least: tuple[int, ...]) -> Finding | None:
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers >= least:
-        return None
-    wanted = ".".join(map(str, least))
-    return Finding("error", f"{name} {version} is too old", f"Install version {wanted} or newer.")

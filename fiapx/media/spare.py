@@ -55,7 +55,7 @@ class Spare:
     ) -> None:
         if self._child is None:
             return
-        process, requests = self._child
+        (process, requests), self._child = self._child, None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         requests.close()

@@ -20,6 +20,7 @@ from fiapx.media.model import Limits, Progress, Result, Source
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.model import Claim
 from fiapx.server.processing.progress import drop_progress, put_progress
+from fiapx.worker.hand import Hand
 from fiapx.worker.monitor import Monitor
 from fiapx.worker.split import Sharing, Split
 
@@ -50,9 +51,10 @@ class Attempt:
     Setting `cancelled` from outside gives the job back to the queue, uncharged.
     """
 
-    def __init__(self, workshop: Workshop, claim: Claim, started: float) -> None:
+    def __init__(self, workshop: Workshop, claim: Claim, hand: Hand, started: float) -> None:
         self._shop = workshop
         self._claim = claim
+        self._hand = hand
         self._started = started
         self._told = 0.0
         self._split: Split | None = None
@@ -96,7 +98,11 @@ class Attempt:
         options = ExtractOptions.model_validate_json(claim.options)
         if shop.sharing:
             self._split = Split(shop.sharing, claim, options, self.cancelled)
-        with shop.storage.open(claim.video_key) as video, shop.storage.create(claim.result_key) as output:
+        with (
+            self._hand.spare() as spare,
+            shop.storage.open(claim.video_key) as video,
+            shop.storage.create(claim.result_key) as output,
+        ):
             result = extract(
                 Source(claim.video_name, video, claim.video_sha256),
                 options,
@@ -107,6 +113,7 @@ class Attempt:
                 cancelled=self.cancelled,
                 jobs=shop.jobs,
                 spread=self._split,
+                spare=spare,
             )
             output.commit()
             return result

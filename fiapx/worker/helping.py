@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import BinaryIO
 
 import structlog
 
 from fiapx.core.errors import LeaseLost
-from fiapx.core.ports import Storage
 from fiapx.media.model import Source
 from fiapx.media.task import Task, perform
 from fiapx.server.processing.model import PartClaim
 from fiapx.worker.attempt import Workshop
+from fiapx.worker.hand import Hand
 from fiapx.worker.monitor import Monitor
 from fiapx.worker.split import Sharing
 
 log = structlog.get_logger(__name__)
-
-
-class OpenVideo:
-    """The video of the last part stays open for the next one: a bucket would give it anew each time."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._key = ""
-        self._file: BinaryIO | None = None
-
-    def get(self, key: str) -> BinaryIO:
-        """The video, which `close` closes. Raises NotFound."""
-        if self._file is None or key != self._key:
-            self.close()
-            self._key, self._file = key, self._storage.open(key)
-        return self._file
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class PartAttempt:
@@ -46,13 +24,11 @@ class PartAttempt:
     Setting `cancelled` from outside gives the part back.
     """
 
-    def __init__(
-        self, workshop: Workshop, sharing: Sharing, claim: PartClaim, video: OpenVideo, started: float
-    ) -> None:
+    def __init__(self, workshop: Workshop, sharing: Sharing, claim: PartClaim, hand: Hand, started: float) -> None:
         self._shop = workshop
         self._sharing = sharing
         self._claim = claim
-        self._video = video
+        self._hand = hand
         self._started = started
         self._log = log.bind(job_id=claim.job_id, kind=claim.kind, part=claim.number)
         self.cancelled = Event()
@@ -92,8 +68,16 @@ class PartAttempt:
     def _make(self) -> None:
         """The part is on stable storage afterwards."""
         claim, shop = self._claim, self._shop
-        source = Source(claim.video_name, self._video.get(claim.video_key), claim.video_sha256)
-        with shop.storage.create(claim.key) as part:
+        source = Source(claim.video_name, self._hand.video(claim.video_key), claim.video_sha256)
+        with self._hand.spare() as spare, shop.storage.create(claim.key) as part:
             task = Task.from_json(claim.task)
-            perform(task, source, part, limits=shop.limits, cancelled=self.cancelled, jobs=shop.jobs)
+            perform(
+                task,
+                source,
+                part,
+                limits=shop.limits,
+                cancelled=self.cancelled,
+                jobs=shop.jobs,
+                spare=spare,
+            )
             part.commit()

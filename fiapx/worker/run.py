@@ -11,7 +11,8 @@ import structlog
 
 from fiapx.core.ports import Bus
 from fiapx.worker.attempt import Attempt, Workshop
-from fiapx.worker.helping import OpenVideo, PartAttempt
+from fiapx.worker.hand import Hand
+from fiapx.worker.helping import PartAttempt
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +55,13 @@ class Worker:
         return all(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
-        with closing(OpenVideo(self._shop.storage)) as video:
-            self._work(video)
+        with closing(Hand(self._shop.storage)) as hand:
+            self._work(hand)
 
-    def _work(self, video: OpenVideo) -> None:
+    def _work(self, hand: Hand) -> None:
         while not self._stopping.is_set():
             try:
-                worked = self._next(video)
+                worked = self._next(hand)
             except Exception:  # the database may come back
                 log.exception("claim_failed", thread=current_thread().name)
                 self._stopping.wait(self._poll)
@@ -68,11 +69,11 @@ class Worker:
             if not worked:
                 self._bus.wait_for_work(self._poll)
 
-    def _next(self, video: OpenVideo) -> bool:
+    def _next(self, hand: Hand) -> bool:
         """Run a job, or else a part of somebody's; whether there was one."""
-        attempt = self._claimed(video)
+        attempt = self._claimed(hand)
         if attempt is None:
-            video.close()
+            hand.rest()
             return False
         with self._lock:
             self._running.add(attempt)
@@ -85,14 +86,14 @@ class Worker:
                 self._running.discard(attempt)
         return True
 
-    def _claimed(self, video: OpenVideo) -> Attempt | PartAttempt | None:
+    def _claimed(self, hand: Hand) -> Attempt | PartAttempt | None:
         started, sharing = time.monotonic(), self._shop.sharing
         if self._shop.storage.resting():
             return None  # whatever it is, it could only fail
         if claim := self._shop.leases.claim():
-            return Attempt(self._shop, claim, started)
+            return Attempt(self._shop, claim, hand, started)
         if sharing and (part := sharing.parts.claim()):
-            return PartAttempt(self._shop, sharing, part, video, started)
+            return PartAttempt(self._shop, sharing, part, hand, started)
         return None
 
     def _release(self) -> None:

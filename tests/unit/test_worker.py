@@ -16,6 +16,7 @@ from fiapx.core.errors import Cancelled, CorruptMedia, DecoderFailed
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.media.model import Limits, Output, Progress, Result, Source
+from fiapx.media.spare import Spare
 from fiapx.server.processing.progress import get_progress
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
@@ -44,8 +45,10 @@ class Engine:
         cancelled: threading.Event,
         jobs: int,
         spread: object,
+        spare: Spare | None,
     ) -> Result:
         assert (jobs, spread) == (1, None)
+        assert spare is None or isinstance(spare, Spare)
         call = {"name": source.name, "bytes": source.file.read(), "sha256": source.sha256, "options": options}
         self.calls.append(call | {"limits": limits})
         output.write(self.archive.content[:100])

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database
+from fiapx.adapters.partials_disk import DiskPartials
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.bootstrap.parts import make_processing, make_registry
 from fiapx.bootstrap.servers import Servers
@@ -243,7 +244,8 @@ def test_the_setting_names_the_replica(
     registry = make_registry()
     with Servers(settings) as servers:
         database, replica = servers.database("processing"), servers.replica()
-        storage, cache = DiskStorage(tmp_path / "storage"), MemoryCache()
-        made = make_processing(settings, database, storage, cache, registry, threading.Event(), replica)
+        storage, partials = DiskStorage(tmp_path / "storage"), DiskPartials(tmp_path / "storage")
+        wake = threading.Event()
+        made = make_processing(settings, database, storage, partials, MemoryCache(), registry, wake, replica)
         assert made.queries.jobs(ANA.user_id, None, None, 10).items == []
     assert registry.get_sample_value("fiapx_replica_reads_total", {"outcome": "served"}) == 1

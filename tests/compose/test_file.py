@@ -137,6 +137,14 @@ def test_settings_exist_and_secrets_are_files(name: str) -> None:
     assert set(files.values()) == granted
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_reached_from_its_network_and_believes_no_other(role: str) -> None:
+    environment = SERVICES[role]["environment"]
+    assert (environment["FIAPX_HOST"], environment["FIAPX_METRICS_HOST"]) == ("0.0.0.0", "0.0.0.0")
+    if role in ("auth", "processing"):
+        assert [{"subnet": environment["FIAPX_TRUSTED_PROXIES"]}] == DOCUMENT["networks"]["back"]["ipam"]["config"]
+
+
 def test_a_role_gets_its_own_database_alone() -> None:
     expected = {"auth": {"auth"}, "processing": {"processing"}, "worker": {"processing"}, "notify": {"notify"}}
     for role in ROLES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,14 +113,7 @@ def _state(user: User) -> str:
 
 
 def _told(user: User) -> dict[str, Any]:
-    return {
-        "id": user.id,
-        "email": user.email,
-        "role": user.role,
-        "created_at": _when(user.created_ms),
-        "disabled_at": _when(user.disabled_ms) if user.disabled_ms is not None else None,
-    }
+    """As the API tells administrators."""
+    from fiapx.server.auth.views import managed_view
 
-
-def _when(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+    return managed_view(user).model_dump(mode="json")

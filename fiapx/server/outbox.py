@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -64,11 +64,16 @@ class Outbox:
 
     def add(self, connection: Connection, type_: str, subject: str, data: dict[str, Any] | None = None) -> None:
         """Store an event in the transaction of `connection`."""
-        connection.execute(
-            insert(self._table).values(
-                id=str(uuid.uuid4()), type=type_, subject=subject, data=json.dumps(data or {}), created_ms=now_ms()
-            )
-        )
+        self.add_all(connection, type_, {subject: data or {}})
+
+    def add_all(self, connection: Connection, type_: str, facts: Mapping[str, dict[str, Any]]) -> None:
+        """Store an event of one type for each subject, in one statement."""
+        rows = [
+            {"id": str(uuid.uuid4()), "type": type_, "subject": subject, "data": json.dumps(data)}
+            for subject, data in facts.items()
+        ]
+        if rows:
+            connection.execute(insert(self._table).values(created_ms=now_ms()), rows)
 
     def forget(self, older_than: float) -> None:
         """Drop events that were published more than so many seconds ago: who missed them has had them since."""

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity
 from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.api import create_auth_app
@@ -116,13 +117,21 @@ class World:
         video_id: str = self._processing.row(self.ended()).video_id
         return video_id
 
+    def wanted_video(self) -> str:
+        """With jobs that wait."""
+        video_id = self.video()
+        for number in range(self.number):
+            options = ExtractOptions(count=number + 1)
+            self._processing.commands.create_job(self._user, video_id, options, None, fresh=True)
+        return video_id
+
 
 _NOTHING: dict[str, Any] = {}
 ROUTES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST /api/v1/videos": lambda _: {"content": uuid.uuid4().bytes, "params": {"name": "a.mp4"}},
     "GET /api/v1/videos": lambda _: {"params": {"limit": 200}},
     "GET /api/v1/videos/{video_id}": lambda world: {"video_id": world.video()},
-    "DELETE /api/v1/videos/{video_id}": lambda world: {"video_id": world.video()},
+    "DELETE /api/v1/videos/{video_id}": lambda world: {"video_id": world.wanted_video()},
     "POST /api/v1/jobs": lambda world: {"json": {"video_id": world.video(), "options": {"fps": "2"}}},
     "GET /api/v1/jobs": lambda _: {"params": {"limit": 200}},
     "GET /api/v1/jobs/{job_id}": lambda world: {"job_id": world.queued()},

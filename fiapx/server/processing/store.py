@@ -147,10 +147,7 @@ class Store:
             if key is None:
                 raise NotFound
             self._transitions.touched(connection, user_id)
-            for job_id in connection.scalars(
-                select(jobs.c.id).where(jobs.c.video_id == video_id, jobs.c.state.in_(LIVE))
-            ).all():
-                self._transitions.end(connection, jobs.c.id == job_id, JobState.CANCELLED)
+            self._transitions.end_all(connection, jobs.c.video_id == video_id, JobState.CANCELLED)
         return key
 
     def delete_user(self, user_id: str) -> tuple[list[str], list[str]]:

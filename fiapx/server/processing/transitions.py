@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any, Final
@@ -71,16 +71,23 @@ class Transitions:
 
         None: there is no such job, or it has ended already.
         """
-        row = connection.execute(
+        rows = self.end_all(connection, which, state, **values)
+        return rows[0] if rows else None
+
+    def end_all(
+        self, connection: Connection, which: ColumnElement[bool], state: JobState, **values: Any
+    ) -> Sequence[Row[Any]]:
+        """The same for all live jobs that `which` selects, in as many statements as for one."""
+        rows = connection.execute(
             update(jobs)
             .where(which, jobs.c.state.in_(LIVE))
             .values(state=state, finished_ms=now_ms(), version=jobs.c.version + 1, **_NO_LEASE, **values)
             .returning(*jobs.c)
-        ).one_or_none()
-        if row is not None:
+        ).all()
+        for row in rows:
             self.changed(connection, row)
-            self.outbox.add(connection, _TERMINAL_EVENTS[state], row.id, _facts(row))
-        return row
+        self.outbox.add_all(connection, _TERMINAL_EVENTS[state], {row.id: _facts(row) for row in rows})
+        return rows
 
     def requeue(self, connection: Connection, which: ColumnElement[bool], **values: Any) -> Row[Any] | None:
         """Give the running job that `which` selects back to the queue. None: it does not run."""

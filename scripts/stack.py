@@ -98,6 +98,11 @@ class RoleProcess:
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 raise ServerFailed(f"{self.name} is not ready")
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What a command of ``fiapx`` says, run with the settings of this role."""
+        env = {**os.environ, **self._env}
+        return subprocess.run([FIAPX, *arguments], env=env, capture_output=True, text=True)
+
     def send(self, number: signal.Signals) -> None:
         """Such as SIGSTOP, which makes it hang."""
         with suppress(ProcessLookupError):
@@ -131,11 +136,17 @@ class RoleProcess:
 
 
 class Stack:
-    """The servers and the roles. `roles` are by name, such as ``gateway-1``."""
+    """The servers and the roles. `roles` are by name, such as ``gateway-1``; `home` is their ``FIAPX_HOME``."""
 
     def __init__(
-        self, postgres: PrivatePostgres, rabbit: PrivateRabbit, redis: PrivateRedis, roles: dict[str, RoleProcess]
+        self,
+        home: Path,
+        postgres: PrivatePostgres,
+        rabbit: PrivateRabbit,
+        redis: PrivateRedis,
+        roles: dict[str, RoleProcess],
     ) -> None:
+        self.home = home
         self.postgres, self.rabbit, self.redis, self.roles = postgres, rabbit, redis, roles
 
     def of(self, role: str) -> list[RoleProcess]:
@@ -169,7 +180,7 @@ def running(
             process.start()
         for process in roles.values():
             process.wait()
-        yield Stack(postgres, rabbit, redis, roles)
+        yield Stack(places["home"], postgres, rabbit, redis, roles)
 
 
 def _folder(path: Path) -> Path:

@@ -91,6 +91,8 @@ class _Process:
     background: Background = field(default_factory=Background)
     draining: Event = field(default_factory=Event)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
+    bearable: set[str] = field(default_factory=lambda: {"redis", "rabbitmq"})
+    """Checks of what every request can do without: the cache is passed by, events wait in the outbox."""
     outboxes: dict[str, Outbox] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class _Process:
         self.background.add("heartbeat", heartbeat.run)
 
     def ops(self) -> FastAPI:
-        return create_ops_app(self.registry, self.checks, self.draining)
+        return create_ops_app(self.registry, self.checks, self.draining, self.bearable)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -136,9 +138,11 @@ def serving(settings: Settings, roles: Collection[ServeRole]) -> Iterator[Role]:
             documents = _reach(process, mounts)
             edge = _edge(process, verifier)
             process.checks |= {role: alive(servers.cache, role) for role in ("worker", "notify")}
+            process.bearable |= {"worker", "notify"}
         app = create_gateway(
             mounts=mounts,
             checks=process.checks,
+            bearable=process.bearable,
             registry=process.registry,
             draining=process.draining,
             body_timeout=settings.body_timeout,

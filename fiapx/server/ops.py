@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fastapi import FastAPI
 from fastapi.responses import Response
@@ -16,11 +16,14 @@ from fiapx.server.http import create_app
 
 
 def create_ops_app(
-    registry: CollectorRegistry, checks: Mapping[str, HealthCheck], draining: threading.Event
+    registry: CollectorRegistry,
+    checks: Mapping[str, HealthCheck],
+    draining: threading.Event,
+    bearable: Collection[str] = (),
 ) -> FastAPI:
     """``/metrics`` to everybody who reaches it, and health under the same paths as at the gateway."""
     app = create_app("fiapx operations")
-    app.mount(HEALTH, create_health_app(Health(checks, draining)))
+    app.mount(HEALTH, create_health_app(Health(checks, draining, bearable=bearable)))
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

@@ -6,6 +6,8 @@ import email
 import email.policy
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -123,3 +125,34 @@ def wait_until_ready(stack: Stack) -> None:
     """Until every gateway finds everything well."""
     for gateway in stack.of("gateway"):
         eventually(partial(_well, gateway), 60)
+
+
+def requests(process: RoleProcess) -> int:
+    """How many an instance has answered, apart from what gateways ask by themselves."""
+    text = httpx.get(f"{process.metrics_url}/metrics").text
+    counts = [line for line in text.splitlines() if line.startswith("http_requests_total{")]
+    asked = [line for line in counts if not any(word in line for word in ("/health/", "jwks", "/internal/"))]
+    return sum(int(float(line.rpartition(" ")[2])) for line in asked)
+
+
+@contextmanager
+def away(processes: list[RoleProcess]) -> Iterator[None]:
+    """Stopped meanwhile, all of them."""
+    for process in processes:
+        process.stop()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.stop()  # one that a failed test has left
+            process.start()
+        for process in processes:
+            process.wait()
+
+
+def verified(stack: Stack) -> dict[str, Any]:
+    """What `fiapx verify` counts, all of it being right."""
+    done = stack.of("processing")[0].command("verify", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts: dict[str, Any] = json.loads(done.stdout)
+    return counts

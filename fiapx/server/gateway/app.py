@@ -50,6 +50,7 @@ def create_gateway(
     documents: Mapping[str, dict[str, Any]] = MappingProxyType({}),
     edge: Edge | None = None,
     behind: bool = False,
+    bearable: Collection[str] = (),
 ) -> FastAPI:
     """One app for all services.
 
@@ -57,10 +58,10 @@ def create_gateway(
     documentation, as do `documents` (OpenAPI by prefix) of services elsewhere. `lifespan` is entered after theirs and
     left before them. Once `draining` is set, new requests get 503. `body_timeout` is in seconds. `trusted_proxies` are
     addresses and networks whose word for a client's address is taken. An app that is `behind` another one tells that
-    one what it may keep. Raises UsageError.
+    one what it may keep. It stays ready while checks fail that are `bearable`. Raises UsageError.
     """
     upstreams = list({app.upstream.name: app.upstream for app in mounts.values() if isinstance(app, Proxy)}.values())
-    mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining), partial(ask, upstreams))}
+    mounts = {**mounts, HEALTH: create_health_app(Health(checks, draining, bearable=bearable), partial(ask, upstreams))}
     networks(trusted_proxies)  # middleware is made at the first request, which is late to complain
     app = create_app("fiapx", lifespan=_lifespans(mounts, lifespan))
     app.version = fiapx.__version__

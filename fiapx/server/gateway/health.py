@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Final, Literal, Self, get_args
 
@@ -70,19 +70,36 @@ def _goodness(result: CheckResult) -> int:
 
 
 class Health:
-    """Runs all checks at once, each on its own thread, and waits for them no longer than the deadline."""
+    """Runs all checks at once, each on its own thread, and waits for them no longer than the deadline.
+
+    `bearable` names those that may fail while the server still answers everybody: it stays ready then.
+    """
 
     def __init__(
-        self, checks: Mapping[str, HealthCheck], draining: threading.Event, deadline: float = DEADLINE
+        self,
+        checks: Mapping[str, HealthCheck],
+        draining: threading.Event,
+        deadline: float = DEADLINE,
+        *,
+        bearable: Collection[str] = (),
     ) -> None:
         self._probes = {name: _Probe(name, check) for name, check in checks.items()}
+        self._needed = {name: probe for name, probe in self._probes.items() if name not in bearable}
         self._draining = draining
         self._deadline = deadline
 
     async def report(self) -> HealthReport:
+        """Of everything."""
+        return await self._ask(self._probes)
+
+    async def readiness(self) -> HealthReport:
+        """Of what nobody could be answered without."""
+        return await self._ask(self._needed)
+
+    async def _ask(self, probes: Mapping[str, _Probe]) -> HealthReport:
         """Polls, so that neither a full thread pool nor a hanging check can delay the answer."""
         started = time.monotonic()
-        running = {name: probe.start() for name, probe in self._probes.items()}
+        running = {name: probe.start() for name, probe in probes.items()}
         while not all(future.done() for future in running.values()) and time.monotonic() - started < self._deadline:
             await asyncio.sleep(0.005)
         waited = round((time.monotonic() - started) * 1000, 1)
@@ -147,8 +164,8 @@ def create_health_app(health: Health, neighbours: Callable[[], Awaitable[Checks]
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", tags=["health"], responses={503: {"description": "Not ready"}})
     async def ready() -> Response:
-        """Requests are welcome: every check passes, and the server is not shutting down."""
-        report = await health.report()
+        """Requests are welcome: all that they need works, and the server is not shutting down."""
+        report = await health.readiness()
         if report.status == "ok":
             return JSONResponse({"status": "ok"})
         bad = [name for name, check in report.checks.items() if is_bad(check)]

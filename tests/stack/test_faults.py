@@ -1,0 +1,128 @@
+"""A server is away, hangs or is full while uploads keep coming: for a moment here, and for as long as a real fault with
+``FIAPX_FAULT_SECONDS=60``. Afterwards nothing is lost, nothing is done twice, and the books are right."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scripts.stack import Stack
+from tests.processing_kit import eventually
+from tests.stack.kit import Logs, User, sick, verified
+from tests.stack.uploads import Uploads, all_end_once, uploading
+
+SECONDS = float(os.environ.get("FIAPX_FAULT_SECONDS", "2"))
+
+Fault = Callable[[Stack], None]
+
+
+def _nothing(_stack: Stack) -> None:
+    """A fault that is over at once."""
+
+
+def _disk_alarm(stack: Stack) -> None:
+    stack.rabbit.ctl("set_disk_free_limit", "1000000GB")
+
+
+def _disk_well(stack: Stack) -> None:
+    stack.rabbit.ctl("set_disk_free_limit", "50MB")
+
+
+def _delete_queues(stack: Stack) -> None:
+    for queue in ("fiapx.jobs", "fiapx.notify"):
+        stack.rabbit.ctl("delete_queue", queue)
+
+
+def _end_sessions(stack: Stack) -> None:
+    stack.postgres.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'processing'")
+
+
+def _end_sessions_often(stack: Stack) -> None:
+    for _ in range(5):
+        _end_sessions(stack)
+        time.sleep(0.2)
+
+
+def _lock(database: str) -> Fault:
+    def lock(stack: Stack) -> None:
+        stack.postgres.ask(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+        stack.postgres.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+    return lock
+
+
+def _unlock(database: str) -> Fault:
+    return lambda stack: stack.postgres.ask(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+
+
+BEARABLE: dict[str, tuple[Fault, Fault]] = {
+    "RabbitMQ stopped": (lambda stack: stack.rabbit.stop(), lambda stack: stack.rabbit.start()),
+    "RabbitMQ paused": (lambda stack: stack.rabbit.pause(), lambda stack: stack.rabbit.resume()),
+    "RabbitMQ's disk full": (_disk_alarm, _disk_well),
+    "RabbitMQ's queues deleted": (_delete_queues, _nothing),
+    "Redis flushed": (lambda stack: stack.redis.flush(), _nothing),
+    "Redis stopped": (lambda stack: stack.redis.stop(), lambda stack: stack.redis.start()),
+    "Redis paused": (lambda stack: stack.redis.pause(), lambda stack: stack.redis.resume()),
+    "the database of notify away": (_lock("notify"), _unlock("notify")),
+}
+"""What costs no upload, and its end."""
+
+REFUSING: dict[str, tuple[Fault, Fault]] = {
+    "PostgreSQL stopped": (lambda stack: stack.postgres.stop(), lambda stack: stack.postgres.start()),
+    "the database of auth away": (_lock("auth"), _unlock("auth")),
+    "the database of processing away": (_lock("processing"), _unlock("processing")),
+    "PostgreSQL's sessions ended": (_end_sessions_often, _nothing),
+}
+"""Without it nothing can be promised; an upload is asked to come again. What auth said of a session is remembered for a
+minute, so that a short while without its database costs nothing."""
+
+
+@pytest.mark.parametrize("fault", BEARABLE)
+def test_uploads_are_taken_all_the_while(stack: Stack, ana: User, clip: Path, logs: Logs, fault: str) -> None:
+    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *BEARABLE[fault]):
+        uploads.wait_for_more(3)
+    print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
+    assert set(uploads.statuses()) == {201}
+    assert _slowest(uploads) < 10
+    _recovers(stack, uploads, logs)
+
+
+@pytest.mark.parametrize("fault", REFUSING)
+def test_uploads_are_refused_politely(stack: Stack, ana: User, clip: Path, logs: Logs, fault: str) -> None:
+    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *REFUSING[fault]):
+        pass
+    print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
+    assert set(uploads.statuses()) <= {201, 503}
+    assert all(answer.retry_after for answer in uploads.answers if answer.status == 503)
+    _recovers(stack, uploads, logs)
+
+
+@contextmanager
+def _broken(stack: Stack, uploads: Uploads, begin: Fault, end: Fault) -> Iterator[None]:
+    """While uploads come; afterwards they are taken again."""
+    uploads.wait_for_more(2)
+    begin(stack)
+    try:
+        ends = time.monotonic() + SECONDS
+        yield
+        time.sleep(max(0.0, ends - time.monotonic()))  # the length of the fault, not a wait for something
+    finally:
+        end(stack)
+    uploads.wait_for_more(2)
+
+
+def _slowest(uploads: Uploads) -> float:
+    return max(answer.seconds for answer in uploads.answers)
+
+
+def _recovers(stack: Stack, uploads: Uploads, logs: Logs) -> None:
+    started = time.monotonic()
+    all_end_once(uploads, logs)
+    eventually(lambda: not sick(stack.of("gateway")[0]), 60)
+    print(f", all ended and well after {time.monotonic() - started:.1f} s")
+    verified(stack)

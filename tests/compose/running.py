@@ -84,37 +84,50 @@ class _Addresses:
 @contextmanager
 def running(folder: Path, sink: Sink) -> Iterator[Composed]:
     """Raises ServerMissing, ServerFailed."""
-    secrets, here = folder / "secrets", _Addresses(folder / "secrets", folder / "storage")
+    secrets, storage = folder / "secrets", folder / "storage"
     subprocess.run([str(COMPOSE / "secrets.sh"), str(secrets)], check=True)
+    here, inbox = _Addresses(secrets, storage), _Inbox()
     with ExitStack() as stack:
-        inbox = _Inbox()
         mail = Controller(inbox, hostname="127.0.0.1", port=free_port())
         mail.start()
         stack.callback(mail.stop)
-        postgres = stack.enter_context(PrivatePostgres(_folder(folder, "postgres"), secrets=secrets))
-        redis = stack.enter_context(PrivateRedis(_folder(folder, "redis"), "--aclfile", str(secrets / "redis_acl")))
-        rabbit = stack.enter_context(
-            PrivateRabbit(_folder(folder, "rabbitmq"), login=secrets / "rabbitmq_login", metrics=True)
-        )
-        stack.callback(rabbit.kill)  # nobody needs what it would take seconds to write down
-        for name, port, number in (("postgres", postgres.port, 5432), ("redis", redis.port, 6379)):
-            here.add(name, port, number)
-        here.add("rabbitmq", rabbit.port, 5672)
+        here.add("mailpit", mail.port, 1025)
+        postgres, rabbit = _servers(stack, folder, here)
         for secret in secrets.iterdir():
             secret.write_text(here(secret.read_text()))
         document = compose(GRACE="5", BACK_SUBNET="127.0.0.1", SMTP_HOST="127.0.0.1", SMTP_PORT=str(mail.port))
         roles = _start(stack, document, here, sink)
         targets = {name: [role.metrics_url.removeprefix("http://")] for name, role in roles.items()}
-        for kind in ("postgres", "redis", "node"):
-            name = f"{kind}-exporter"
-            env = {key: here(value) for key, value in document["services"][name].get("environment", {}).items()}
-            targets[name] = [stack.enter_context(PrivateExporter(_folder(folder, name), kind, env)).address]
         targets["rabbitmq"] = [f"127.0.0.1:{rabbit.metrics_port}"]
-        here.add("mailpit", mail.port, 1025)
-        alertmanager = PrivateAlertmanager(_folder(folder, "alertmanager"), here)
-        targets["alertmanager"] = [stack.enter_context(alertmanager).address]
-        prometheus = stack.enter_context(PrivatePrometheus(_folder(folder, "prometheus"), targets))
+        prometheus = _monitoring(stack, folder, document, here, targets)
         yield Composed(secrets, roles, postgres, prometheus, inbox.mails)
+
+
+def _servers(stack: ExitStack, folder: Path, here: _Addresses) -> tuple[PrivatePostgres, PrivateRabbit]:
+    """PostgreSQL, Redis and RabbitMQ, with the logins of the secrets."""
+    secrets = folder / "secrets"
+    postgres = stack.enter_context(PrivatePostgres(_folder(folder, "postgres"), secrets=secrets))
+    redis = stack.enter_context(PrivateRedis(_folder(folder, "redis"), "--aclfile", str(secrets / "redis_acl")))
+    login = secrets / "rabbitmq_login"
+    rabbit = stack.enter_context(PrivateRabbit(_folder(folder, "rabbitmq"), login=login, metrics=True))
+    stack.callback(rabbit.kill)  # nobody needs what it would take seconds to write down
+    here.add("postgres", postgres.port, 5432)
+    here.add("redis", redis.port, 6379)
+    here.add("rabbitmq", rabbit.port, 5672)
+    return postgres, rabbit
+
+
+def _monitoring(
+    stack: ExitStack, folder: Path, document: Document, here: _Addresses, targets: dict[str, list[str]]
+) -> PrivatePrometheus:
+    """Exporters and Alertmanager join the `targets`."""
+    for kind in ("postgres", "redis", "node"):
+        name = f"{kind}-exporter"
+        env = {key: here(value) for key, value in document["services"][name].get("environment", {}).items()}
+        targets[name] = [stack.enter_context(PrivateExporter(_folder(folder, name), kind, env)).address]
+    alertmanager = stack.enter_context(PrivateAlertmanager(_folder(folder, "alertmanager"), here))
+    targets["alertmanager"] = [alertmanager.address]
+    return stack.enter_context(PrivatePrometheus(_folder(folder, "prometheus"), targets))
 
 
 def _folder(parent: Path, name: str) -> Path:

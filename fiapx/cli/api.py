@@ -28,6 +28,8 @@ from fiapx.core.errors import (
 
 PREFIX = "/api/v1"
 _TIMEOUT = httpx.Timeout(60, connect=10)
+LONG = httpx.Timeout(300, connect=10)
+"""After the last byte the server brings a big upload to the disk."""
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 30.0
 """Seconds of Retry-After that we sit out; a longer one is told to the user."""
@@ -80,31 +82,30 @@ class Api:
 
     def get(self, path: str, *, anonymous: bool = False, **params: Any) -> Any:
         """The JSON at a path."""
-        return self._json(self._persist(lambda: self._once("GET", path, anonymous=anonymous, params=params)))
+        return self._json(self._persist(lambda: self.once("GET", path, anonymous=anonymous, params=params)))
 
     def delete(self, path: str) -> None:
-        self._persist(lambda: self._once("DELETE", path))
+        self._persist(lambda: self.once("DELETE", path))
 
     def post(self, path: str, json: Any = None, *, anonymous: bool = False) -> Any:
         """The JSON answer, None if there is none. Not tried again, since it may have been done."""
-        return self._json(self._once("POST", path, json=json, anonymous=anonymous))
+        return self._json(self.once("POST", path, json=json, anonymous=anonymous))
 
     def patch(self, path: str, json: Any) -> Any:
         """The JSON answer. Not tried again, as above."""
-        return self._json(self._once("PATCH", path, json=json))
+        return self._json(self.once("PATCH", path, json=json))
 
     def create(self, path: str, **request: Any) -> Any:
         """POST what can safely be tried again, since an Idempotency-Key tells the server that it is the same."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        timeout = httpx.Timeout(300, connect=10)  # after the last byte the server brings a big upload to the disk
-        return self._json(self._persist(lambda: self._once("POST", path, headers=headers, timeout=timeout, **request)))
+        headers = {"Idempotency-Key": str(uuid.uuid4()), **request.pop("headers", {})}
+        return self._json(self._persist(lambda: self.once("POST", path, headers=headers, timeout=LONG, **request)))
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str] | None = None, timeout: float = 60) -> Iterator[httpx.Response]:
         """A response whose body flows, maybe from an object store that the server sends us to. Failures to get it are
         tried again, failures in the middle are the caller's."""
         extra: dict[str, Any] = {"headers": headers or {}, "timeout": httpx.Timeout(timeout, connect=10)}
-        response = self._persist(lambda: self._once("GET", path, stream=True, **extra))
+        response = self._persist(lambda: self.once("GET", path, stream=True, **extra))
         try:
             with transport_errors():
                 yield response
@@ -116,9 +117,7 @@ class Api:
         """For an object store that the server sends us to. It has no token."""
         return httpx.Client(trust_env=self._trust_env)
 
-    # --- how ----------------------------------------------------------------------------------
-
-    def _once(
+    def once(
         self, method: str, path: str, *, anonymous: bool = False, stream: bool = False, **request: Any
     ) -> httpx.Response:
         """One request, and a second one with a fresh token if the first was refused."""
@@ -132,6 +131,8 @@ class Api:
             raise  # a wrong password in the body, not the token
         except AuthRequired:
             return self._send(method, path, self._refresh(token), stream, request)
+
+    # --- how ----------------------------------------------------------------------------------
 
     def _send(self, method: str, path: str, token: str | None, stream: bool, request: dict[str, Any]) -> httpx.Response:
         headers = dict(request.get("headers") or {})
@@ -217,7 +218,7 @@ class Api:
     def login(self, email: str, password: str) -> None:
         """Log in and remember it."""
         form = {"grant_type": "password", "username": email, "password": password}
-        pair = _pair(self._json(self._once("POST", "/auth/token", data=form, anonymous=True)))
+        pair = _pair(self._json(self.once("POST", "/auth/token", data=form, anonymous=True)))
         with self.profiles.locked():
             self.profiles.save(Profile(self.server, email, *pair))
 

@@ -1,0 +1,214 @@
+"""Resumable uploads with the installed command and real processes that are killed: no byte is lost, none is doubled."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from tests.e2e.kit import FIAPX, Account, Server, environment
+from tests.processing_kit import eventually
+
+MIB = 1024 * 1024
+KILLS = int(os.environ.get("FIAPX_KILLS", "4"))
+SIZE = 48 * MIB + 12_345
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No video, but bytes like no others."""
+    path = tmp_path_factory.mktemp("big") / "big.mp4"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def sha256(big: Path) -> str:
+    return hashlib.sha256(big.read_bytes()).hexdigest()
+
+
+def create(ana: Account, size: int = SIZE) -> str:
+    metadata = f"filename {base64.b64encode(b'big.mp4').decode()}"
+    headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": metadata}
+    return str(ana.request("POST", "/uploads", headers=headers).raise_for_status().json()["id"])
+
+
+def offset(ana: Account, upload_id: str) -> int:
+    return int(ana.request("HEAD", f"/uploads/{upload_id}", headers=TUS).raise_for_status().headers["upload-offset"])
+
+
+def paced(content: bytes, kill_at: int, kill: threading.Event) -> Iterator[bytes]:
+    """The bytes; where the server is to die, somebody else is told."""
+    for at in range(0, len(content), 256 * 1024):
+        if at >= kill_at:
+            kill.set()
+        yield content[at : at + 256 * 1024]
+
+
+@pytest.mark.timeout(300)
+def test_kills_at_random_offsets(big: Path, sha256: str, tmp_path: Path) -> None:
+    content, dice = big.read_bytes(), random.Random(os.environ.get("FIAPX_SEED", "7"))
+    with Server(tmp_path) as server:
+        ana = server.account()
+        upload_id, port, seen = create(ana), server.port, 0
+        for turn in range(KILLS):
+            start = offset(ana, upload_id)
+            assert start >= seen, "what was recorded stays"
+            seen = start
+            left = (SIZE - start) // (KILLS - turn)
+            kill = threading.Event()
+            killer = threading.Thread(target=lambda kill=kill: (kill.wait(30), server.kill()))
+            killer.start()
+            headers = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
+            body = paced(content[start:-1], dice.randrange(left + 4 * MIB), kill)  # without the last byte it cannot end
+            with pytest.raises(httpx.TransportError):
+                ana.request("PATCH", f"/uploads/{upload_id}", headers=headers, content=endless(body, kill))
+            killer.join()
+            server.start(port=port)
+        start = offset(ana, upload_id)
+        headers = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
+        last = ana.request("PATCH", f"/uploads/{upload_id}", headers=headers, content=content[start:])
+        assert last.status_code == 204, last.text
+        video = ana.get(f"/videos/{last.headers['fiapx-video-id']}")
+        assert (video["sha256"], video["size"], video["name"]) == (sha256, SIZE, "big.mp4")
+        assert server.files() == {f"videos/{video['id']}"}
+        stored = (server.home / "storage" / "videos" / video["id"]).read_bytes()
+        assert hashlib.sha256(stored).hexdigest() == sha256
+
+
+def endless(body: Iterator[bytes], kill: threading.Event) -> Iterator[bytes]:
+    """Waits for the end of the server instead of ending the request."""
+    yield from body
+    kill.set()
+    eventually(lambda: False, timeout=20)
+
+
+class Valve:
+    """A proxy that lets so many bytes up, over all connections, and then nothing until it is opened."""
+
+    def __init__(self, target: str, limit: int) -> None:
+        self.left = limit
+        self._target = httpx.URL(target)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left = sys.maxsize
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection((self._target.host, self._target.port or 80))
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
+                for pump in (lambda c=client, s=server: self._up(c, s), lambda c=client, s=server: _pump(s, c)):
+                    threading.Thread(target=pump, daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server, suppress(OSError):
+            while data := client.recv(65536):
+                while self.left <= 0:
+                    time.sleep(0.01)
+                self.left -= len(data)
+                server.sendall(data)
+            server.shutdown(socket.SHUT_RDWR)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with source, sink, suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+class Client:
+    """`fiapx upload` as a process of its own."""
+
+    def __init__(self, ana: Account, folder: Path, video: Path, server: str) -> None:
+        own = ana.environ | {"FIAPX_SERVER": server, "XDG_STATE_HOME": str(folder / "state")}
+        self._process = subprocess.Popen(
+            [str(FIAPX), "upload", str(video), "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment(folder, **own),
+        )
+
+    def job(self) -> tuple[dict[str, Any], str]:
+        """The job that was made, and what was said on the way."""
+        out, err = self._process.communicate(timeout=90)
+        assert self._process.returncode == 0, err
+        return dict(json.loads(out)["results"][0]["job"]), err
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def remembered(folder: Path) -> list[Path]:
+    return [path for path in (folder / "state").rglob("*") if path.is_file()]
+
+
+def recorded(ana: Account, folder: Path) -> int:
+    """How much the server has of the upload that the client remembers."""
+    texts = [path.read_text() for path in remembered(folder)]
+    found = [ana.get(f"/uploads/{json.loads(text)['upload_id']}")["offset"] for text in texts if text]
+    return int(found[0]) if found else 0
+
+
+@pytest.mark.timeout(180)
+def test_a_client_that_is_killed_goes_on_in_the_next_run(big: Path, sha256: str, tmp_path: Path) -> None:
+    with Server(tmp_path) as server, Valve(server.url, 20 * MIB) as valve:
+        ana = server.account()
+        killed = Client(ana, tmp_path, big, valve.url)
+        eventually(lambda: recorded(ana, tmp_path) >= 16 * MIB, timeout=30)
+        killed.kill()
+        valve.left = sys.maxsize
+        job, said = Client(ana, tmp_path, big, valve.url).job()
+        assert re.search(r"^big\.mp4: resuming at (3[3-9]|[4-9]\d) %$", said, re.MULTILINE)
+        assert ana.get(f"/videos/{job['video']['id']}")["sha256"] == sha256
+        assert remembered(tmp_path) == []
+        again, said = Client(ana, tmp_path, big, valve.url).job()
+        assert again["video"]["id"] == job["video"]["id"], "what is there is not sent"
+        assert "resuming" not in said
+
+
+@pytest.mark.timeout(180)
+def test_a_client_outlives_its_server_and_its_network(big: Path, sha256: str, tmp_path: Path) -> None:
+    with Server(tmp_path) as server, Valve(server.url, 20 * MIB) as valve:
+        ana, port = server.account(), server.port
+        client = Client(ana, tmp_path, big, valve.url)
+        eventually(lambda: recorded(ana, tmp_path) >= 16 * MIB, timeout=30)
+        server.kill()
+        valve.left = sys.maxsize
+        server.start(port=port)
+        job, _ = client.job()
+        assert ana.get(f"/videos/{job['video']['id']}")["sha256"] == sha256
+        eventually(lambda: server.files("uploads") == set())
+        assert remembered(tmp_path) == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import signal
 import statistics
 import sys
@@ -54,13 +55,13 @@ async def time_log_ins(client: httpx.AsyncClient, email: str, count: int) -> lis
 
 @asynccontextmanager
 async def waiting(stack: Stack, token: str, count: int) -> AsyncIterator[None]:
-    """So many requests for a service that hangs, at any time: who is sent away comes again."""
+    """So many clients that want something of a service that hangs: who is sent away comes again, when it was told to."""
     headers = {"Authorization": f"Bearer {token}"}
 
     async def insist(client: httpx.AsyncClient) -> None:
         while True:
             answer = await client.get(f"{API}/jobs", headers=headers)
-            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)) * random.uniform(1, 2))  # no herd
 
     limits = httpx.Limits(max_connections=count)
     async with httpx.AsyncClient(base_url=stack.url, timeout=120, limits=limits) as client:

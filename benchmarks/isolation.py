@@ -55,7 +55,7 @@ async def time_log_ins(client: httpx.AsyncClient, email: str, count: int) -> lis
 
 @asynccontextmanager
 async def waiting(stack: Stack, token: str, count: int) -> AsyncIterator[None]:
-    """So many clients that want something of a service that hangs: who is sent away comes again, when it was told to."""
+    """So many clients of a service that hangs; who is sent away comes again, when it was told to."""
     headers = {"Authorization": f"Bearer {token}"}
 
     async def insist(client: httpx.AsyncClient) -> None:

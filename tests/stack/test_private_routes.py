@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -13,14 +14,15 @@ from scripts.stack import RoleProcess, Stack
 from tests.api.test_idor import PUBLIC
 from tests.stack.kit import API, requests
 
-SOMETHING = {"job_id": str(uuid.uuid4()), "video_id": str(uuid.uuid4()), "user_id": str(uuid.uuid4()), "number": 1}
+NOTHING = str(uuid.uuid4())
+"""In place of every identifier: who asks is refused before anybody looks."""
 
 
 def _private(stack: Stack) -> list[tuple[str, str]]:
     """The method and the address of every route that is not public."""
     paths: dict[str, dict[str, Any]] = httpx.get(f"{stack.url}/openapi.json").json()["paths"]
     routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
-    return [(method, path.format(**SOMETHING)) for method, path in routes if (method, path) not in PUBLIC]
+    return [(method, re.sub(r"\{\w+\}", NOTHING, path)) for method, path in routes if (method, path) not in PUBLIC]
 
 
 def test_the_gateway_asks_nobody_for_strangers(stack: Stack) -> None:

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import Final
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from fiapx.core.errors import UsageError
@@ -48,7 +49,8 @@ class HttpServer(Thread):
 
     def run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - handed to the thread that can tell the user
             self.error = error
         finally:

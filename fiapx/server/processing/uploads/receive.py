@@ -23,8 +23,8 @@ from fiapx.core.ports import InUse, PartialWriter
 from fiapx.server.processing.uploads.model import Upload
 from fiapx.server.processing.uploads.service import Uploads
 
-_PIECE: Final = 1024**2
-_STEP: Final = 16 * 1024**2
+_PIECE: Final = 2 * 1024**2
+_STEP: Final = 32 * 1024**2
 """Bytes between two records."""
 _TICK: Final = 0.5
 """How often a writer looks whether it still is the one."""

@@ -29,9 +29,10 @@ from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
 from fiapx.adapters.partials_disk import DiskPartials
+from fiapx.adapters.partials_objects import ObjectPartials
 from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.options import ExtractOptions
-from fiapx.core.ports import Cache, Identity, Storage
+from fiapx.core.ports import Cache, Identity, Partials, Storage
 from fiapx.media.model import Result
 from fiapx.server.aside import CacheAside
 from fiapx.server.identity import AUDIENCE, ISSUER, Verifier
@@ -121,7 +122,7 @@ class Processing:
         )
         self.metrics = ProcessingMetrics(self.registry, self.reads)
         self.admission = Admission(self.reads, user_jobs=user_jobs, queue_jobs=queue_jobs)
-        self.partials = DiskPartials(self.root)
+        self.partials: Partials = ObjectPartials(storage) if storage else DiskPartials(self.root)
         self.commands = Commands(
             self.store, self.storage, self.partials, self.admission, on_upload=self.metrics.uploaded
         )

@@ -21,7 +21,10 @@ import pytest
 from fiapx.core.events import USER_DELETED, Event
 from fiapx.server.processing import tables
 from fiapx.server.processing.uploads import receive
-from tests.processing_kit import ANA, BOB, KILO, Processing, eventually, processing
+from tests.processing_kit import ANA, BOB, KILO, Processing, eventually, hosting, processing
+from tests.s3 import s3_server, s3_storage
+
+__all__ = ["s3_server"]
 
 LIMIT = 512 * KILO
 SIZE = 300 * KILO
@@ -406,3 +409,48 @@ def test_uploads_end_with_their_user(service: Processing, client: httpx.Client) 
     assert service.objects() == []
     assert problem(patch(client, where, 10, b"x")) == (404, "not_found")
     assert problem(create(client)) == (401, "invalid_token")
+
+
+# --- several instances, and other places --------------------------------------------------------
+
+
+@pytest.fixture(params=["disk", "s3"])
+def twins(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Processing, Processing]]:
+    """Two instances of the service on one database and one storage."""
+    storage = None
+    if request.param == "s3":
+        storage = s3_storage(request.getfixturevalue("s3_server"), tmp_path / "scratch")
+    with processing(tmp_path, storage=storage) as one, processing(tmp_path, storage=storage) as other:
+        other.tokens = one.tokens
+        other.app.state.verifier = one.app.state.verifier
+        yield one, other
+
+
+def test_any_instance_goes_on_and_an_older_writer_elsewhere_is_ended(twins: tuple[Processing, Processing]) -> None:
+    one, other = twins
+    with (
+        hosting() as first,
+        hosting() as second,
+        first.serve(one.app) as here,
+        second.serve(other.app) as there,
+        one.client(here) as client,
+        one.client(there) as neighbour,
+    ):
+        where = create(client, Upload_Metadata=metadata(filename="a.mp4", options="")).headers["location"]
+        zombie = Slow(one, here, where, 0, CONTENT[: 80 * KILO])
+        eventually(lambda: neighbour.get(where).json()["offset"] >= 64 * KILO)
+        at = offset(neighbour, where)
+        assert patch(neighbour, where, at, CONTENT[at : at + 1000]).headers["upload-offset"] == str(at + 1000)
+        zombie.socket.sendall(b"z" * (100 * KILO))
+        assert b" 409 " in zombie.answer()
+        zombie.leave()
+        at += 1000
+        for turn, end in enumerate((at + 70 * KILO, SIZE - 5, SIZE)):
+            answer = patch((client, neighbour)[turn % 2], where, at, CONTENT[at:end])
+            assert answer.status_code == 204, answer.text
+            at = end
+        assert stored(one, answer.headers["fiapx-video-id"]) == CONTENT
+        video = client.get(f"/videos/{answer.headers['fiapx-video-id']}").json()
+        assert video["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+        assert [key for key, _ in one.storage.list("")] == [f"videos/{video['id']}"]
+        assert one.count() == 1

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from fiapx.core.errors import Unavailable
 from fiapx.core.events import USER_DELETED, Event
 from fiapx.server.processing import tables
 from fiapx.server.processing.uploads import receive
@@ -357,7 +358,13 @@ def test_two_writers_at_once_leave_no_mixture(service: Processing, url: str, cli
     assert client.get("/videos").json()["items"][0]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_a_full_upload_is_finished_without_its_client(service: Processing, client: httpx.Client) -> None:
+def _away(*_: object) -> None:
+    raise Unavailable
+
+
+def test_a_full_upload_is_finished_without_its_client(
+    service: Processing, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as after a crash between the last byte and the rows."""
     where = create(client, Upload_Metadata=metadata(options="")).headers["location"]
     claim = service.upload_store.claim(ANA.user_id, where.rpartition("/")[2])
@@ -366,7 +373,12 @@ def test_a_full_upload_is_finished_without_its_client(service: Processing, clien
         service.upload_store.advance(claim, writer.sync())
     service.maintenance.sweep(age=0)
     assert client.get(where).json()["state"] == "storing"
-    service.uploads.finish(claim)
+    monkeypatch.setattr("fiapx.server.processing.uploads.service._QUIET", -1)
+    with monkeypatch.context() as broken:
+        broken.setattr(service.uploads.partials, "assemble", _away)
+        service.uploads.finish_left()
+    assert client.get(where).json()["state"] == "storing"
+    service.uploads.finish_left()
     body = client.get(where).json()
     assert (body["state"], body["offset"]) == ("finished", SIZE)
     assert client.get(f"/jobs/{body['job_id']}").json()["state"] == "queued"

@@ -115,6 +115,7 @@ class Uploads:
                 self.finish(upload)
             except FiapxError as error:
                 log.warning("upload_not_finished", upload_id=upload.id, error=error.code)
+                self.store.postpone(upload)
 
     def sweep(self, age: float) -> int:
         """Delete uploads that have waited for too long, and bytes of that age that no upload wants; return how many."""

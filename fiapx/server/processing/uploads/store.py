@@ -134,6 +134,11 @@ class UploadStore:
             rows = connection.execute(select(uploads).where(waiting, uploads.c.touched_ms < ago(quiet)).limit(_BATCH))
             return [Upload(**row) for row in rows.mappings()]
 
+    def postpone(self, upload: Upload) -> None:
+        """Let a full upload rest for as long as if its last byte had come now."""
+        with self._transitions.engine.begin() as connection:
+            connection.execute(update(uploads).where(uploads.c.id == upload.id).values(touched_ms=now_ms()))
+
     def expire(self) -> list[str]:
         """Forget those that have waited for too long, and finished ones of that age; return their ids; a batch."""
         over = and_(

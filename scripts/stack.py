@@ -161,9 +161,16 @@ class Stack:
 
 @contextmanager
 def running(
-    folder: Path, sink: Sink, *, each: int = 1, port: int | None = None, settings: Mapping[str, str] | None = None
+    folder: Path,
+    sink: Sink,
+    *,
+    each: int = 1,
+    workers: int | None = None,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
-    """All that is needed for a service, `each` instances of each role. `settings` are more ``FIAPX_*`` variables.
+    """All that is needed for a service, `each` instances of each role, or so many `workers`. `settings` are more
+    ``FIAPX_*`` variables.
 
     Raises ServerMissing, ServerFailed.
     """
@@ -174,7 +181,7 @@ def running(
         rabbit = stack.enter_context(PrivateRabbit(places["rabbitmq"]))
         env = _environment(places["home"], postgres, rabbit, redis) | dict(settings or {})
         _migrate(env)
-        roles = _roles(env, sink, each, port)
+        roles = _roles(env, sink, each, workers or each, port)
         stack.callback(_stop_all, roles)
         for process in roles.values():
             process.start()
@@ -204,7 +211,7 @@ def _environment(home: Path, postgres: PrivatePostgres, rabbit: PrivateRabbit, r
     }
 
 
-def _roles(env: dict[str, str], sink: Sink, each: int, port: int | None) -> dict[str, RoleProcess]:
+def _roles(env: dict[str, str], sink: Sink, each: int, workers: int, port: int | None) -> dict[str, RoleProcess]:
     ports = {role: [free_port() for _ in range(each)] for role in ("gateway", "auth", "processing")}
     if port is not None:
         ports["gateway"][0] = port
@@ -214,7 +221,7 @@ def _roles(env: dict[str, str], sink: Sink, each: int, port: int | None) -> dict
     }
     roles = {}
     for role in ("auth", "processing", "gateway", "worker", "notify"):
-        for number in range(each):
+        for number in range(workers if role == "worker" else each):
             name, own = f"{role}-{number + 1}", ports[role][number] if role in ports else None
             command = ["serve", role, "--port", str(own)] if own else [role]
             metrics = {"FIAPX_METRICS_PORT": str(free_port())}

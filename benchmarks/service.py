@@ -1,0 +1,249 @@
+"""Side by side on one machine, on private servers: fiapx's services, and a Celery worker that calls FFmpeg.
+
+    python -m benchmarks.service [--only jobs] [--only gateway] [--only workers] [--rounds 5] [--clips 200]
+
+`jobs`: one-second clips, first all at once (jobs a second), then one after the other (latency from accepted to
+completed). `gateway`: a cheap request through the gateway against the bare service. `workers`: one, two and four workers
+with one decoder each, on many small videos and on one large. Prints medians. Needs Debian's postgresql, rabbitmq-server
+and redis-server, and celery.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from benchmarks.celery_peer import RATE, app, extract
+from scripts.stack import Stack, running
+
+_API: Final = "/api/v1"
+_SETTINGS: Final = {
+    "FIAPX_USER_RATE": "1000000/minute",
+    "FIAPX_ADDRESS_RATE": "1000000/minute",
+    "FIAPX_BCRYPT_ROUNDS": "4",
+    "FIAPX_LOG_LEVEL": "WARNING",
+}
+_IDLE: Final = 30
+"""Jobs one after the other."""
+_REQUESTS: Final = 3000
+_CONNECTIONS: Final = 8
+_LOOK: Final = 0.005
+"""Seconds between two looks whether a job has ended."""
+
+
+class Client:
+    """Somebody who is logged in."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        form = {"username": f"{uuid.uuid4().hex}@example.com", "password": uuid.uuid4().hex}
+        account = {"email": form["username"], "password": form["password"]}
+        httpx.post(f"{url}{_API}/auth/register", json=account).raise_for_status()
+        token = httpx.post(f"{url}{_API}/auth/token", data=form).raise_for_status().json()["access_token"]
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.http = httpx.Client(base_url=url + _API, headers=self.headers, timeout=60)
+
+    def upload(self, video: Path, name: str) -> str:
+        with video.open("rb") as file:
+            answer = self.http.post("/videos", params={"name": name}, content=file)
+        return str(answer.raise_for_status().json()["id"])
+
+    def job(self, video_id: str, **options: str) -> str:
+        wanted = {"video_id": video_id, "options": options}
+        return str(self.http.post("/jobs", json=wanted).raise_for_status().json()["id"])
+
+    def state(self, job_id: str) -> str:
+        return str(self.http.get(f"/jobs/{job_id}").raise_for_status().json()["state"])
+
+    def unfinished(self) -> bool:
+        return any(self.http.get("/jobs", params={"state": state}).json()["items"] for state in ("queued", "running"))
+
+
+@contextmanager
+def stack(folder: Path, settings: Mapping[str, str], workers: int = 1) -> Iterator[tuple[Stack, Client]]:
+    """fiapx with so many workers."""
+    with running(folder, lambda _name, _line: None, settings={**_SETTINGS, **settings}, workers=workers) as found:
+        yield found, Client(found.url)
+
+
+def until(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(_LOOK)
+
+
+def clip(folder: Path, seconds: int, size: str) -> Path:
+    """Test pictures with noise, so that images are as large as real ones."""
+    path = folder / f"clip-{seconds}s.mp4"
+    source = f"testsrc2=size={size}:rate=30:duration={seconds},noise=alls=8:allf=t"
+    command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "veryfast"]
+    subprocess.run([*command, "-pix_fmt", "yuv420p", str(path)], check=True)
+    return path
+
+
+def jobs(folder: Path, rounds: int, clips: int) -> None:
+    """fiapx against Celery."""
+    video = clip(folder, 1, "640x360")
+    ours, theirs = [], []
+    with stack(folder / "stack", {"FIAPX_CONCURRENCY": "2"}) as (services, client), peer(folder, services) as store:
+        for name in range(clips):
+            (store / f"{name}.mp4").write_bytes(video.read_bytes())
+        for number in range(rounds):
+            ours.append(throughput(client, video, clips, f"round {number}"))
+            theirs.append(peer_throughput(store, clips, number))
+        slow, fast = idle(client, video), peer_idle(store)
+    print(f"{'':24}{'jobs/s':>8}{'idle p50 s':>12}{'idle p95 s':>12}")
+    row("Celery and FFmpeg", clips / statistics.median(theirs), *fast)
+    row("fiapx", clips / statistics.median(ours), *slow)
+    print(f"ratio {statistics.median(theirs) / statistics.median(ours):.2f}")
+
+
+def row(name: str, *numbers: float) -> None:
+    print(f"{name:24}{numbers[0]:8.2f}" + "".join(f"{number:12.3f}" for number in numbers[1:]), flush=True)
+
+
+def throughput(client: Client, video: Path, clips: int, label: str) -> float:
+    """Seconds from the first job that is asked for to the end of the last."""
+    videos = [client.upload(video, f"{label} {number}.mp4") for number in range(clips)]
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda video_id: client.job(video_id, fps=RATE), videos))
+    until(lambda: not client.unfinished())
+    return time.perf_counter() - begin
+
+
+def idle(client: Client, video: Path) -> tuple[float, float]:
+    """p50 and p95 of the seconds between accepted and completed."""
+    times = []
+    for number in range(_IDLE):
+        video_id = client.upload(video, f"idle {number}.mp4")
+        time.sleep(0.3)
+        job_id = client.job(video_id, fps=RATE)
+        begin = time.perf_counter()
+        until(lambda job_id=job_id: client.state(job_id) == "completed")  # type: ignore[misc]
+        times.append(time.perf_counter() - begin)
+    return percentile(times, 50), percentile(times, 95)
+
+
+def percentile(values: list[float], number: int) -> float:
+    return statistics.quantiles(values, n=100)[number - 1]
+
+
+@contextmanager
+def peer(folder: Path, services: Stack) -> Iterator[Path]:
+    """A Celery worker on the same RabbitMQ, with a folder of its own."""
+    store = folder / "peer"
+    store.mkdir()
+    os.environ |= {"BENCH_BROKER": services.rabbit.url, "BENCH_STORE": str(store)}
+    command = [sys.executable, "-m", "celery", "--app", "benchmarks.celery_peer", "--quiet"]
+    worker = subprocess.Popen([*command, "worker", "--concurrency", "2", "--loglevel", "ERROR"])
+    try:
+        yield store
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+def ask(video: str, result: str) -> None:
+    app.conf.broker_url = os.environ["BENCH_BROKER"]
+    extract.delay(video, result)
+
+
+def peer_throughput(store: Path, clips: int, number: int) -> float:
+    begin = time.perf_counter()
+    for name in range(clips):
+        ask(f"{name}.mp4", f"{number}-{name}.zip")
+    until(lambda: len(list(store.glob(f"{number}-*.zip"))) == clips)
+    return time.perf_counter() - begin
+
+
+def peer_idle(store: Path) -> tuple[float, float]:
+    times = []
+    for number in range(_IDLE):
+        time.sleep(0.3)
+        begin = time.perf_counter()
+        ask("0.mp4", f"idle-{number}.zip")
+        until((store / f"idle-{number}.zip").exists)
+        times.append(time.perf_counter() - begin)
+    return percentile(times, 50), percentile(times, 95)
+
+
+def gateway(folder: Path, rounds: int, _clips: int) -> None:
+    """A list of jobs, as fast as eight connections ask for it."""
+    found: dict[str, list[tuple[float, float]]] = {"service": [], "gateway": []}
+    with stack(folder / "stack", {}) as (services, client):
+        urls = {"service": services.of("processing")[0].url, "gateway": services.url}
+        for _ in range(rounds):
+            for name, url in urls.items():
+                found[name].append(load(url, client.headers))
+    print(f"{'':24}{'requests/s':>12}{'p99 ms':>10}")
+    for name, values in found.items():
+        print(
+            f"{name:24}{statistics.median(v[0] for v in values):12.0f}{statistics.median(v[1] for v in values):10.1f}"
+        )
+
+
+def load(url: str, headers: Mapping[str, str]) -> tuple[float, float]:
+    """Requests a second, and the 99th percentile of their milliseconds."""
+    with httpx.Client(base_url=url + _API, headers=headers) as http, ThreadPoolExecutor(_CONNECTIONS) as pool:
+
+        def get(_number: int) -> float:
+            begin = time.perf_counter()
+            http.get("/jobs").raise_for_status()
+            return time.perf_counter() - begin
+
+        begin = time.perf_counter()
+        times = list(pool.map(get, range(_REQUESTS)))
+        return _REQUESTS / (time.perf_counter() - begin), percentile(times, 99) * 1000
+
+
+def workers(folder: Path, rounds: int, clips: int) -> None:
+    """More workers, each with one decoder."""
+    small, large = clip(folder, 1, "640x360"), clip(folder, 120, "1280x720")
+    print(f"{'':24}{'small jobs/s':>14}{'large s':>10}")
+    for number in (1, 2, 4):
+        settings = {"FIAPX_CORES": "1", "FIAPX_PART": "400"}
+        with stack(folder / f"stack-{number}", settings, number) as (_, client):
+            many = [throughput(client, small, clips, f"round {each}") for each in range(rounds)]
+            one = [single(client, large, f"large {each}.mp4") for each in range(rounds)]
+        name = f"{number} worker{'s' if number > 1 else ''}"
+        print(f"{name:24}{clips / statistics.median(many):14.2f}{statistics.median(one):10.2f}", flush=True)
+
+
+def single(client: Client, video: Path, name: str) -> float:
+    video_id = client.upload(video, name)
+    begin = time.perf_counter()
+    job_id = client.job(video_id, fps=RATE)
+    until(lambda: client.state(job_id) == "completed")
+    return time.perf_counter() - begin
+
+
+GROUPS: Final = {"jobs": jobs, "gateway": gateway, "workers": workers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", action="append", choices=GROUPS, help="a group; all by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=200)
+    options = parser.parse_args()
+    for name in options.only or GROUPS:
+        with tempfile.TemporaryDirectory(prefix="fiapx-bench-") as folder:
+            print(f"-- {name}", flush=True)
+            GROUPS[name](Path(folder), options.rounds, options.clips)
+
+
+if __name__ == "__main__":
+    main()

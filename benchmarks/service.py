@@ -3,9 +3,9 @@
     python -m benchmarks.service [--only jobs] [--only gateway] [--only workers] [--rounds 5] [--clips 200]
 
 `jobs`: one-second clips, first all at once (jobs a second), then one after the other (latency from accepted to
-completed). `gateway`: a cheap request through the gateway against the bare service. `workers`: one, two and four workers
-with one decoder each, on many small videos and on one large. Prints medians. Needs Debian's postgresql, rabbitmq-server
-and redis-server, and celery.
+completed). `gateway`: a cheap request through the gateway against the bare service. `workers`: one, two and four
+workers with one decoder each, on many small videos and on one large. Prints medians. Needs Debian's postgresql,
+rabbitmq-server and redis-server, and celery.
 """
 
 from __future__ import annotations

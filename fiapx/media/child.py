@@ -32,9 +32,9 @@ _HELD: Final = 64 * 1024**2
 """Bytes of images that wait for one that did not come out in its turn; with more, it is taken for lost."""
 
 
-def main() -> None:
-    """Serve one video until stdin closes."""
-    sandbox.die_with_parent(int(sys.argv[1]))
+def main(parent: int) -> None:
+    """Serve one video until stdin closes, or the process `parent` ends."""
+    sandbox.die_with_parent(parent)
     av.logging.set_level(None)
     sandbox.give_up_files()
     stdin = socket.socket(fileno=0)
@@ -109,4 +109,4 @@ def in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

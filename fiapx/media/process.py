@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import IO, BinaryIO, Final, Protocol, Self
 
 from fiapx.core.errors import Cancelled, DecoderFailed, FiapxError, LimitExceeded
 from fiapx.core.text import visible
@@ -60,12 +60,33 @@ def spawn(
     )
 
 
+class Process(Protocol):
+    """A child that leads its own process group; `subprocess.Popen` is one."""
+
+    pid: int
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def end(process: Process) -> None:
+    """Kill the child and its whole group, and wait for the end."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
 class Supervised:
     """A running child. Leaving the `with` block kills its whole group."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], watch: Watch, *, on_line: Callable[[str], bool] = lambda _: False
-    ) -> None:
+    def __init__(self, process: Process, watch: Watch, *, on_line: Callable[[str], bool] = lambda _: False) -> None:
         """`on_line` gets each line of its stderr and says whether it has used it up."""
         self._process = process
         self._watch = watch

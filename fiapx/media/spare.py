@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from fiapx.media.process import spawn
+from fiapx.media.process import Process, end, spawn
+
+Start = Callable[[int], Process]
+"""Starts a decoder child, given its standard input."""
 
 _early: list[Spare] = []
+
+
+def _fresh(stdin: int) -> Process:
+    return spawn("fiapx.media.child", stdin=stdin)
 
 
 def start_early() -> None:
@@ -29,21 +34,19 @@ def any_spare() -> Spare:
 class Spare:
     """A child that waits for its video. Leaving the `with` block stops it, unless `take` gave it away.
 
-    It dies with the thread that made it.
+    A fresh one dies with the thread that made it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start = _fresh) -> None:
+        self._start = start
         ours, theirs = socket.socketpair()
         with theirs:
-            self._child: tuple[subprocess.Popen[bytes], socket.socket] | None = (
-                spawn("fiapx.media.child", stdin=theirs.fileno()),
-                ours,
-            )
+            self._child: tuple[Process, socket.socket] | None = (start(theirs.fileno()), ours)
 
-    def take(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """The child and its standard input, which are the caller's from now on; a fresh child if it is gone."""
+    def take(self) -> tuple[Process, socket.socket]:
+        """The child and its standard input, which are the caller's from now on; another child if it is gone."""
         if self._child is None:
-            return Spare().take()
+            return Spare(self._start).take()
         taken, self._child = self._child, None
         return taken
 
@@ -56,7 +59,5 @@ class Spare:
         if self._child is None:
             return
         (process, requests), self._child = self._child, None
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
         requests.close()
-        process.communicate()
+        end(process)

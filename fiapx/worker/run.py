@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from fiapx.core.ports import Bus
+from fiapx.media.nursery import Nursery
 from fiapx.worker.attempt import Attempt, Workshop
 from fiapx.worker.hand import Hand
 from fiapx.worker.helping import PartAttempt
@@ -27,6 +28,7 @@ class Worker:
         self._shop = workshop
         self._bus = bus
         self._poll = poll
+        self._nursery = Nursery()
         self._stopping = Event()
         self._hurry = Event()
         self._lock = Lock()
@@ -48,14 +50,17 @@ class Worker:
         self._stopping.set()
         if not self._rest(grace):
             self._release()
-        return self._rest(_KILL_TIME)
+        rested = self._rest(_KILL_TIME)
+        if rested:
+            self._nursery.close()
+        return rested
 
     def alive(self) -> bool:
         """Do all threads work? For health checks."""
         return all(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
-        with closing(Hand(self._shop.storage)) as hand:
+        with closing(Hand(self._shop.storage, self._nursery)) as hand:
             self._work(hand)
 
     def _work(self, hand: Hand) -> None:
@@ -73,7 +78,7 @@ class Worker:
         """Run a job, or else a part of somebody's; whether there was one."""
         attempt = self._claimed(hand)
         if attempt is None:
-            hand.rest()
+            hand.close()
             return False
         with self._lock:
             self._running.add(attempt)

@@ -104,7 +104,10 @@ class Server:
 
     def decoders(self) -> list[Process]:
         """The children that decode at this moment."""
-        return children(self.pid)
+        own = children(self.pid)
+        nurseries = [process for process in own if "fiapx.media.nursery" in process.command()]
+        forked = [child for nursery in nurseries for child in children(nursery.pid)]
+        return [process for process in own if process not in nurseries] + forked
 
     def kill(self) -> list[Process]:
         """SIGKILL; the decoders that ran then. Stopped first, so that none starts between our look and the signal."""

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +46,9 @@ class Clip:
             filters = ("-vf", self.filters) if self.filters else ()
             fresh = folder / f"{os.getpid()}-{self.name}"
             ffmpeg(*source, *self.before, *filters, *self.arguments, str(fresh), data=self._pixels())
-            fresh.replace(path)
+            with suppress(FileExistsError):  # encoders may write other bytes each time: the first file stays
+                path.hardlink_to(fresh)
+            fresh.unlink()
         return path
 
     def _pixels(self) -> bytes:

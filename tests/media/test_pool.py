@@ -117,7 +117,7 @@ def write_frame(out, frame):
 def write_message(out, head, payload=b""):
     {message}
 child.write_frame, child.write_message = write_frame, write_message
-child.main()
+child.main(int(sys.argv[1]))
 """
 
 

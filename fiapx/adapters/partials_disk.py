@@ -118,7 +118,7 @@ class DiskPartialWriter:
     ) -> None:
         os.close(self._fd)
 
-    def write(self, data: bytes | memoryview, /) -> int:
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(data).cast("B")
         done = 0
         with full_disk_told():

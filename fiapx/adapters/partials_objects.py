@@ -83,7 +83,7 @@ class ObjectPartialWriter:
     ) -> None:
         self._collected.clear()
 
-    def write(self, data: bytes | memoryview, /) -> int:
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
         with self._lock:
             self._collected.append(bytes(data))
         return len(data)

@@ -24,7 +24,7 @@ from fiapx.server.processing.uploads.model import Upload
 from fiapx.server.processing.uploads.service import Uploads
 
 _PIECE: Final = 2 * 1024**2
-_STEP: Final = 32 * 1024**2
+_STEP: Final = 16 * 1024**2
 """Bytes between two records."""
 _TICK: Final = 0.5
 """How often a writer looks whether it still is the one."""
@@ -123,17 +123,16 @@ class _Stretch:
         self._uploads, self._claim, self._writer, self._checksum = uploads, claim, writer, checksum
         self._all: Any = uploads.hashes.take(claim)
         self._own: Any = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
-        self._pending: list[bytes] = []
-        self._pending_size = self._received = self._written = self._unsaved = 0
+        self._pending = bytearray()
+        self._received = self._written = self._unsaved = 0
         self._writing, self._saving = _Lane(), _Lane()
 
     async def feed(self, data: bytes) -> None:
         self._received += len(data)
         if self._claim.offset + self._received > self._claim.size:
             raise PayloadTooLarge("The upload has fewer bytes, by its Upload-Length.")
-        self._pending.append(data)
-        self._pending_size += len(data)
-        if self._pending_size >= _PIECE:
+        self._pending += data
+        if len(self._pending) >= _PIECE:
             await self._hand_over()
 
     async def finish(self) -> None:
@@ -163,8 +162,7 @@ class _Stretch:
         return self._all.hexdigest() if whole else None
 
     async def _hand_over(self) -> None:
-        piece = b"".join(self._pending)
-        self._pending, self._pending_size = [], 0
+        piece, self._pending = self._pending, bytearray()
         await self._writing.run(partial(self._write, piece))
         self._unsaved += len(piece)
         if self._unsaved >= _STEP:
@@ -172,7 +170,7 @@ class _Stretch:
             await self._writing.wait()
             await self._saving.run(self._save)
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, piece: bytearray) -> None:
         self._written += self._writer.write(piece)
         for running in (self._all, self._own):
             if running is not None:

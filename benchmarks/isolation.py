@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import random
 import signal
 import statistics
@@ -17,8 +18,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ SETTINGS: Final = {
     "FIAPX_LOGIN_RATE": "100000/minute",
     "FIAPX_USER_RATE": "100000/minute",
     "FIAPX_ADDRESS_RATE": "100000/minute",
+    "FIAPX_UPSTREAM_CONNECTIONS": "256",  # so that all of them wait
 }
 
 
@@ -53,10 +55,25 @@ async def time_log_ins(client: httpx.AsyncClient, email: str, count: int) -> lis
     return times
 
 
-@asynccontextmanager
-async def waiting(stack: Stack, token: str, count: int) -> AsyncIterator[None]:
-    """So many clients of a service that hangs; who is sent away comes again, when it was told to."""
-    headers = {"Authorization": f"Bearer {token}"}
+@contextmanager
+def waiting(stack: Stack, token: str, count: int) -> Iterator[None]:
+    """So many clients of a service that hangs, in a process of their own."""
+    clients = multiprocessing.Process(target=_insist, args=(stack.url, token, count), daemon=True)
+    clients.start()
+    try:
+        time.sleep(2)  # until all of them have come
+        yield
+    finally:
+        clients.kill()
+        clients.join()
+
+
+def _insist(url: str, token: str, count: int) -> None:
+    asyncio.run(_come_again(url, {"Authorization": f"Bearer {token}"}, count))
+
+
+async def _come_again(url: str, headers: dict[str, str], count: int) -> None:
+    """Who is sent away comes again, when it was told to."""
 
     async def insist(client: httpx.AsyncClient) -> None:
         while True:
@@ -64,15 +81,8 @@ async def waiting(stack: Stack, token: str, count: int) -> AsyncIterator[None]:
             await asyncio.sleep(float(answer.headers.get("Retry-After", 1)) * random.uniform(1, 2))  # no herd
 
     limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(base_url=stack.url, timeout=120, limits=limits) as client:
-        tasks = [asyncio.create_task(insist(client)) for _ in range(count)]
-        try:
-            await asyncio.sleep(2)  # until all of them have come
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        await asyncio.gather(*(insist(client) for _ in range(count)))
 
 
 async def compare(stack: Stack, log_ins: int, count: int) -> tuple[list[float], list[float]]:
@@ -86,7 +96,7 @@ async def compare(stack: Stack, log_ins: int, count: int) -> tuple[list[float], 
         for process in stack.of("processing"):
             process.send(signal.SIGSTOP)
         try:
-            async with waiting(stack, token, count):
+            with waiting(stack, token, count):
                 return quiet, await time_log_ins(client, email, log_ins)
         finally:
             for process in stack.of("processing"):

@@ -41,7 +41,8 @@ _CRASHES: Final = frozenset(
 
 
 class Nursery:
-    """Keeps a nursery process; safe to share between threads. To be closed when no child is needed any more."""
+    """Keeps a nursery process; safe to share between threads. To be started, and closed when no child is needed any
+    more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,6 +51,9 @@ class Nursery:
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="nursery", daemon=True)
+
+    def start(self) -> None:
+        """Returns at once; until the process is there, it has no children to give."""
         self._keeper.start()
 
     def child(self, stdin: int) -> Process:
@@ -79,7 +83,8 @@ class Nursery:
         """End all: children die with their nursery."""
         self._closed.set()
         self.retire()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
 
     def _keep(self) -> None:
         """Runs in a thread that lasts, since the processes that it starts die with it."""

@@ -40,8 +40,13 @@ class Spare:
     def __init__(self, start: Start = _fresh) -> None:
         self._start = start
         ours, theirs = socket.socketpair()
+        self._child: tuple[Process, socket.socket] | None = None
         with theirs:
-            self._child: tuple[Process, socket.socket] | None = (start(theirs.fileno()), ours)
+            try:
+                self._child = start(theirs.fileno()), ours
+            except BaseException:
+                ours.close()
+                raise
 
     def take(self) -> tuple[Process, socket.socket]:
         """The child and its standard input, which are the caller's from now on; another child if it is gone."""

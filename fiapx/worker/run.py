@@ -39,6 +39,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work; returns at once."""
+        self._nursery.start()
         for thread in self._threads:
             thread.start()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,34 +25,6 @@ def test_the_file_is_valid(tmp_path: Path) -> None:
     for file in (rendered, COMPOSE / "compose.yaml"):
         done = subprocess.run([*command, str(file)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
-
-
-def test_docker_compose_reads_it_as_these_tests_do() -> None:
-    program = shutil.which("docker-compose")
-    if program is None:
-        pytest.skip("Docker Compose is not installed")
-    command = [
-        program,
-        "--env-file",
-        "/dev/null",
-        "--file",
-        str(COMPOSE / "compose.yaml"),
-        "config",
-        "--format",
-        "json",
-    ]
-    services = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["services"]
-    assert set(services) == set(SERVICES)
-    for name, service in SERVICES.items():
-        read = services[name]
-        assert read.get("environment", {}) == {key: str(value) for key, value in service.get("environment", {}).items()}
-        assert read.get("command") == service.get("command")
-        assert set(read["networks"]) == set(service["networks"])
-        assert {secret["target"] for secret in read.get("secrets", [])} == {
-            f"/run/secrets/{secret}" if isinstance(secret, str) else secret["target"]
-            for secret in service.get("secrets", [])
-        }
-        assert read["deploy"].get("replicas", 1) == int(service["deploy"].get("replicas", 1))
 
 
 def test_every_variable_is_a_knob_with_the_same_default() -> None:

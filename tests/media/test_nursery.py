@@ -35,6 +35,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 @pytest.fixture
 def nursery() -> Iterator[Nursery]:
     nursery = Nursery()
+    nursery.start()
     eventually(lambda: nursery._socket is not None)
     yield nursery
     nursery.close()
@@ -147,6 +148,7 @@ HOLDER = """
 import socket, sys, time
 from fiapx.media.nursery import Nursery
 nursery = Nursery()
+nursery.start()
 while nursery._socket is None:
     time.sleep(0.01)
 ours, theirs = socket.socketpair()
@@ -174,3 +176,10 @@ def test_a_child_that_dies_is_told_like_any_other(nursery: Nursery, clips: Path)
     with path.open("rb", buffering=0) as file, spare, pytest.raises(DecoderFailed, match="by signal 9"):
         extract(Source(path.name, file), extract_options(fps="25", format="png"), io.BytesIO(), spare=spare, jobs=1)
     timer.join()
+
+
+def test_nothing_stays_open_where_there_is_no_child_to_be_had() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="not there"):
+        Spare(Nursery().child)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

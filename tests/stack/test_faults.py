@@ -33,9 +33,9 @@ def _disk_well(stack: Stack) -> None:
     stack.rabbit.ctl("set_disk_free_limit", "50MB")
 
 
-def _delete_queues(stack: Stack) -> None:
-    for queue in ("fiapx.jobs", "fiapx.notify"):
-        stack.rabbit.ctl("delete_queue", queue)
+def _delete_queue(stack: Stack) -> None:
+    """Of hints. What lies in a subscriber's queue goes with it, and cannot come again."""
+    stack.rabbit.ctl("delete_queue", "fiapx.jobs")
 
 
 def _end_sessions(stack: Stack) -> None:
@@ -64,7 +64,7 @@ BEARABLE: dict[str, tuple[Fault, Fault]] = {
     "RabbitMQ stopped": (lambda stack: stack.rabbit.stop(), lambda stack: stack.rabbit.start()),
     "RabbitMQ paused": (lambda stack: stack.rabbit.pause(), lambda stack: stack.rabbit.resume()),
     "RabbitMQ's disk full": (_disk_alarm, _disk_well),
-    "RabbitMQ's queues deleted": (_delete_queues, _nothing),
+    "RabbitMQ's queue deleted": (_delete_queue, _nothing),
     "Redis flushed": (lambda stack: stack.redis.flush(), _nothing),
     "Redis stopped": (lambda stack: stack.redis.stop(), lambda stack: stack.redis.start()),
     "Redis paused": (lambda stack: stack.redis.pause(), lambda stack: stack.redis.resume()),

@@ -26,7 +26,7 @@ from functools import partial
 from typing import IO, Final, NoReturn
 
 from fiapx.media import sandbox
-from fiapx.media.process import Process, end, spawn
+from fiapx.media.process import end, spawn
 
 _STATUS: Final = struct.Struct("=i")
 _MOST: Final = 1000
@@ -56,7 +56,7 @@ class Nursery:
         """Returns at once; until the process is there, it has no children to give."""
         self._keeper.start()
 
-    def child(self, stdin: int) -> Process:
+    def child(self, stdin: int) -> Forked:
         """A decoder child (see `child`) with this standard input. Raises OSError."""
         try:
             with self._lock:
@@ -157,25 +157,31 @@ class Forked:
         raise ConnectionError("the nursery does not answer")
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
-        return self._look(0)
+        """The exit code, negative for a signal; None while it runs. Never waits, not even for who waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._look(0)
+            finally:
+                self._lock.release()
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once it has ended. Raises subprocess.TimeoutExpired."""
-        if (code := self._look(timeout)) is None:
-            raise subprocess.TimeoutExpired("decoder", timeout or 0)
-        return code
-
-    def _look(self, timeout: float | None) -> int | None:
         with self._lock:
-            if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-                word = self._status.read(_STATUS.size)
-                self._status.close()
-                # where the nursery has died, so has its child
-                self.returncode = _STATUS.unpack(word)[0] if len(word) == _STATUS.size else -signal.SIGKILL
-                if self.returncode in _CRASHES:
-                    self._on_crash()
-            return self.returncode
+            self._look(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("decoder", timeout or 0)
+        return self.returncode
+
+    def _look(self, timeout: float | None) -> None:
+        if self.returncode is not None or not select.select([self._status], [], [], timeout)[0]:
+            return
+        word = self._status.read(_STATUS.size)
+        self._status.close()
+        # where the nursery has died, so has its child
+        self.returncode = _STATUS.unpack(word)[0] if len(word) == _STATUS.size else -signal.SIGKILL
+        if self.returncode in _CRASHES:
+            self._on_crash()
 
 
 def main() -> None:

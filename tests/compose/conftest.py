@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("compose"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     with ExitStack() as stack:
         with required():

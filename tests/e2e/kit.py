@@ -139,7 +139,9 @@ class Server:
     def files(self, below: str = "") -> set[str]:
         """Every file in storage, finished or not."""
         root = self.home / "storage"
-        return {path.relative_to(root).as_posix() for path in (root / below).rglob("*") if path.is_file()}
+        while True:
+            with suppress(FileNotFoundError):  # a folder went meanwhile
+                return {path.relative_to(root).as_posix() for path in (root / below).rglob("*") if path.is_file()}
 
     def account(self) -> Account:
         """A new account, logged in."""

@@ -20,8 +20,8 @@ from fiapx.core.options import extract_options
 from fiapx.media import nursery as module
 from fiapx.media.extract import extract
 from fiapx.media.model import Source
-from fiapx.media.nursery import Nursery
-from fiapx.media.process import Process, end
+from fiapx.media.nursery import Forked, Nursery
+from fiapx.media.process import end
 from fiapx.media.spare import Spare
 from tests.media.clips import X264, Clip
 from tests.media.extracting import run
@@ -48,7 +48,7 @@ def extracted(nursery: Nursery, path: Path) -> bytes:
     return output.getvalue()
 
 
-def idle_child(nursery: Nursery) -> Process:
+def idle_child(nursery: Nursery) -> Forked:
     """One that waits for a video."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -99,6 +99,19 @@ def test_it_says_how_a_child_ended(nursery: Nursery) -> None:
         child.wait(0.01)
     os.kill(child.pid, signal.SIGTERM)
     assert child.wait(10) == child.poll() == -signal.SIGTERM
+    end(child)
+
+
+def test_who_looks_does_not_wait_for_who_waits(nursery: Nursery) -> None:
+    """Else nobody could end a child whose end somebody waits for."""
+    child = idle_child(nursery)
+    waiting = threading.Thread(target=child.wait)
+    waiting.start()
+    eventually(lambda: waiting.is_alive() and child._lock.locked())
+    assert child.poll() is None
+    os.killpg(child.pid, signal.SIGKILL)
+    waiting.join(10)
+    assert child.poll() == -signal.SIGKILL
     end(child)
 
 

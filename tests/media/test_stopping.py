@@ -62,7 +62,9 @@ def own_decoders() -> set[int]:
 
 
 def _decodes(command: bytes) -> bool:
-    return b"fiapx.media" in command or b"ffmpeg" in command.partition(b"\0")[0]
+    """A nursery does not, which each worker has."""
+    own = b"fiapx.media" in command and b"fiapx.media.nursery" not in command
+    return own or b"ffmpeg" in command.partition(b"\0")[0]
 
 
 def _command(pid: int) -> bytes:

@@ -36,17 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def logs() -> Logs:
     return Logs()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mailbox() -> Mailbox:
     return Mailbox()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def smtp(mailbox: Mailbox) -> Iterator[dict[str, str]]:
     """The settings that lead to a mail server."""
     controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
@@ -55,7 +55,7 @@ def smtp(mailbox: Mailbox) -> Iterator[dict[str, str]]:
     controller.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs, smtp: dict[str, str]) -> Iterator[Stack]:
     with (
         required(),

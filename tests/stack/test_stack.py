@@ -85,7 +85,7 @@ def test_a_job_waits_in_the_queue_while_no_worker_runs(stack: Stack, ana: User, 
     with away(stack.of("worker")):
         before = _waiting(stack)
         job = ana.upload(clip)
-        eventually(lambda: _waiting(stack) > before, 20)
+        eventually(lambda: _waiting(stack) > before, 60)
         assert ana.job(job["id"])["state"] == "queued"
     ana.completed(job["id"])
 

@@ -128,12 +128,8 @@ def idle(client: Client, video: Path) -> tuple[float, float]:
     """p50 and p95 of the seconds between accepted and completed."""
     times = []
     for number in range(_IDLE):
-        video_id = client.upload(video, f"idle {number}.mp4")
         time.sleep(0.3)
-        job_id = client.job(video_id, fps=RATE)
-        begin = time.perf_counter()
-        until(lambda job_id=job_id: client.state(job_id) == "completed")  # type: ignore[misc]
-        times.append(time.perf_counter() - begin)
+        times.append(single(client, video, f"idle {number}.mp4"))
     return percentile(times, 50), percentile(times, 95)
 
 
@@ -223,6 +219,7 @@ def workers(folder: Path, rounds: int, clips: int) -> None:
 
 
 def single(client: Client, video: Path, name: str) -> float:
+    """Seconds from asked for to completed."""
     video_id = client.upload(video, name)
     begin = time.perf_counter()
     job_id = client.job(video_id, fps=RATE)

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, select, update
 
 from fiapx.core.errors import LastAdmin, NotFound
 from fiapx.server.auth.administration import Change, Role
 from fiapx.server.auth.service import User
-from fiapx.server.auth.store import end_sessions, user_of
+from fiapx.server.auth.store import Accounts, end_sessions, user_of
 from fiapx.server.auth.tables import sessions, users
-from fiapx.server.sql import now_ms, reader
+from fiapx.server.sql import now_ms
 
 
-class SqlDirectory:
+class SqlDirectory(Accounts):
     """All accounts. An account that is as it should be already is left alone."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._read = reader(engine)
-
-    def user(self, user_id: str) -> User | None:
-        with self._read.connect() as connection:
-            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
-        return user_of(row) if row else None
-
-    def user_by_email(self, email: str) -> User | None:
-        """`email` as it was stored: in lower case."""
-        with self._read.connect() as connection:
-            row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
-        return user_of(row) if row else None
 
     def page(self, search: str, after: str, limit: int) -> list[User]:
         """Walks the index of addresses; an empty `search` or `after` leaves nothing out."""

@@ -18,12 +18,30 @@ from fiapx.server.outbox import Outbox
 from fiapx.server.sql import now_ms, reader
 
 
-class AuthStore:
-    """Users, sessions, refresh tokens (by hash) and signing keys. Times to live are in seconds."""
+class Accounts:
+    """Users, one by one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._read = reader(engine)
+
+    def user(self, user_id: str) -> User | None:
+        with self._read.connect() as connection:
+            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
+        return user_of(row) if row else None
+
+    def user_by_email(self, email: str) -> User | None:
+        """`email` as it was stored: in lower case."""
+        with self._read.connect() as connection:
+            row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
+        return user_of(row) if row else None
+
+
+class AuthStore(Accounts):
+    """Users, sessions, refresh tokens (by hash) and signing keys. Times to live are in seconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self.outbox = Outbox(engine, outbox)
 
     # --- users ---
@@ -37,16 +55,6 @@ class AuthStore:
                 return user_of(connection.execute(select(users).where(users.c.id == values["id"])).one())
         except IntegrityError:
             raise EmailTaken from None
-
-    def user(self, user_id: str) -> User | None:
-        with self._read.connect() as connection:
-            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
-        return user_of(row) if row else None
-
-    def user_by_email(self, email: str) -> User | None:
-        with self._read.connect() as connection:
-            row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
-        return user_of(row) if row else None
 
     def change_password(self, user: User, password_hash: str, keep_session: str) -> list[str]:
         """Also ends all other sessions, and returns them. Raises InvalidCredentials when the password changed in the

@@ -32,6 +32,13 @@ def rabbit_channel(server: PrivateRabbit) -> Iterator[BlockingChannel]:
         connection.close()
 
 
+def ready_messages(server: PrivateRabbit, queue: str) -> int:
+    """How many lie there. The queue says so itself: `rabbitmqctl` lists what was true seconds ago."""
+    with rabbit_channel(server) as channel:
+        count: int = channel.queue_declare(queue, passive=True).method.message_count
+    return count
+
+
 def forget_messages(server: PrivateRabbit, topology: Topology) -> None:
     """All queues are there, and empty."""
     with rabbit_channel(server) as channel:

@@ -15,11 +15,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.rabbit_connection import connect
 from fiapx.adapters.rabbit_dead import DeadLetters
-from fiapx.adapters.rabbit_topology import Topology
+from fiapx.adapters.rabbit_topology import DEAD, Topology
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
-from tests.rabbit import rabbit_channel, rabbit_server
+from tests.rabbit import rabbit_channel, rabbit_server, ready_messages
 
 __all__ = ["rabbit_server"]
 
@@ -230,12 +230,12 @@ def test_work_that_came_before_the_wait_is_found(bus: RabbitBus) -> None:
 def test_what_comes_when_nobody_waits_any_more_stays_for_the_next(bus: RabbitBus, broker: PrivateRabbit) -> None:
     while bus.wait_for_work(0.5):
         continue
-    dead = broker.ctl("list_queues", "-q", "name", "messages")
+    dead = ready_messages(broker, DEAD)
     for _ in range(5):
         bus.wait_for_work(0.1)
         bus.publish(event(JOB_QUEUED))
         assert bus.wait_for_work(20)
-    assert broker.ctl("list_queues", "-q", "name", "messages").count("dead\t0") == dead.count("dead\t0")
+    assert ready_messages(broker, DEAD) == dead
 
 
 def test_closing_wakes_those_who_wait(broker: PrivateRabbit) -> None:

@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 from benchmarks.isolation import compare
+from fiapx.adapters.rabbit_topology import JOBS
 from scripts.stack import FIAPX, RoleProcess, Stack
 from tests.processing_kit import eventually
+from tests.rabbit import ready_messages
 from tests.stack.kit import API, PASSWORD, Mailbox, User, away, sick
 
 
@@ -85,15 +87,14 @@ def test_a_job_waits_in_the_queue_while_no_worker_runs(stack: Stack, ana: User, 
     with away(stack.of("worker")):
         before = _waiting(stack)
         job = ana.upload(clip)
-        eventually(lambda: _waiting(stack) > before, 60)
+        eventually(lambda: _waiting(stack) > before, 30)
         assert ana.job(job["id"])["state"] == "queued"
     ana.completed(job["id"])
 
 
 def _waiting(stack: Stack) -> int:
-    """How many messages the broker has for workers."""
-    queues = dict(line.split("\t") for line in stack.rabbit.ctl("list_queues", "-q", "name", "messages").splitlines())
-    return int(queues["fiapx.jobs"])
+    """How many messages lie ready for workers."""
+    return ready_messages(stack.rabbit, JOBS)
 
 
 def test_a_session_that_has_ended_is_refused_everywhere(stack: Stack, ana: User) -> None:

@@ -19,7 +19,7 @@ _PATIENCE: Final = 30.0
 _STOP: Final = 10.0
 _PORTS: Final = range(10_240, 32_768)
 _RANDOM: Final = random.SystemRandom()
-_told: set[int] = set()
+_kept: list[socket.socket] = []
 
 
 class ServerMissing(Exception):
@@ -31,16 +31,27 @@ class ServerFailed(Exception):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody uses at the moment, and that is not told twice by this process.
+    """A port of the loopback interface that nobody uses, and that no other process is told while this one lives: a
+    server may leave it and come back.
 
     No connection takes it in the meantime: the kernel takes those of its own choice from higher ones.
     """
     while True:
         port = _RANDOM.choice(_PORTS)
-        if port not in _told:
-            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-                _told.add(port)
-                return port
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _kept.append(_claim(port))
+            return port
+
+
+def _claim(port: int) -> socket.socket:
+    """Whoever holds a port's namesake for datagrams, which no server here wants, may use it. Raises OSError."""
+    claim = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        raise
+    return claim
 
 
 def program(package: str, *candidates: str) -> Path:

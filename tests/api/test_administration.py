@@ -21,9 +21,7 @@ from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
 from fiapx.server.ratelimit import AuthLimiter
 from tests.api.test_auth_api import PASSWORD, Api, assert_problem
-from tests.postgres import Databases, databases, postgres_server
-
-__all__ = ["databases", "postgres_server"]
+from tests.postgres import Databases
 
 ROOT, ANA, BOB = "root@example.com", "ana@example.com", "bob_b@example.org"
 

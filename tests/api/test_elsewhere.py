@@ -20,10 +20,8 @@ from fiapx.server.gateway.answers import Answers, CacheCounters
 from fiapx.server.gateway.gate import Gate
 from fiapx.server.identity import Verifier
 from tests.processing_kit import ANA, BOB, Archive, Host, Processing, processing
-from tests.s3 import s3_server, s3_storage
+from tests.s3 import s3_storage
 from tests.unit.cli_support import Cutter, serving
-
-__all__ = ["s3_server"]
 
 
 @pytest.fixture

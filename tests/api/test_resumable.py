@@ -23,9 +23,7 @@ from fiapx.core.events import USER_DELETED, Event
 from fiapx.server.processing import tables
 from fiapx.server.processing.uploads import receive
 from tests.processing_kit import ANA, BOB, KILO, Processing, eventually, hosting, processing
-from tests.s3 import s3_server, s3_storage
-
-__all__ = ["s3_server"]
+from tests.s3 import s3_storage
 
 LIMIT = 512 * KILO
 SIZE = 300 * KILO

@@ -16,9 +16,7 @@ from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from fiapx.core.ports import Bus
 from scripts.servers.rabbitmq import PrivateRabbit
 from tests.processing_kit import eventually
-from tests.rabbit import forget_messages, rabbit_server
-
-__all__ = ["rabbit_server"]
+from tests.rabbit import forget_messages
 
 TOPOLOGY = Topology(
     ladder={"0s": 0.1},

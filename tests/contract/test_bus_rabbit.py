@@ -19,9 +19,7 @@ from fiapx.adapters.rabbit_topology import DEAD, Topology
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
-from tests.rabbit import rabbit_channel, rabbit_server, ready_messages
-
-__all__ = ["rabbit_server"]
+from tests.rabbit import rabbit_channel, ready_messages
 
 QUICK = Topology({"10s": 0.1, "60s": 0.2})
 

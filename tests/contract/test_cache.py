@@ -13,9 +13,6 @@ from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.core.ports import Cache
 from scripts.servers.redis import PrivateRedis
-from tests.redis_server import redis, redis_server
-
-__all__ = ["redis", "redis_server"]
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -22,9 +22,6 @@ from fiapx.server.processing.progress import get_progress, put_progress
 from fiapx.server.processing.queries import Queries
 from scripts.servers.redis import PrivateRedis
 from tests.processing_kit import ANA, BOB, Processing, processing
-from tests.redis_server import redis, redis_server
-
-__all__ = ["redis", "redis_server"]
 
 
 @pytest.fixture(params=["memory", "redis"])

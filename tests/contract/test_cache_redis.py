@@ -15,9 +15,6 @@ from fiapx.core.ports import Cache
 from fiapx.server.ratelimit import AuthLimiter
 from scripts.servers.redis import PrivateRedis
 from tests.processing_kit import eventually
-from tests.redis_server import redis, redis_server
-
-__all__ = ["redis", "redis_server"]
 
 
 @pytest.fixture

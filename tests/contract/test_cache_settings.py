@@ -14,11 +14,7 @@ from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import free_port
 from scripts.servers.redis import PrivateRedis
 from scripts.stack import RoleProcess
-from tests.postgres import postgres_server
-from tests.redis_server import redis_server
 from tests.stack.kit import User
-
-__all__ = ["postgres_server", "redis_server"]
 
 TTLS = {"sessions": 700, "jobs": 800, "videos": 900, "stale": 1000}
 """Seconds, each unlike the others and all defaults."""

@@ -20,10 +20,8 @@ from fiapx.adapters.db import migrate, open_database
 from fiapx.bootstrap.parts import answers as database_answers
 from fiapx.server.gateway.health import Health, create_health_app
 from scripts.servers.postgres import PrivatePostgres
-from tests.postgres import empty, postgres_server
+from tests.postgres import empty
 from tests.processing_kit import Host, Processing, eventually, hosting, processing
-
-__all__ = ["postgres_server"]
 
 _STATEMENT = 0.5
 """Seconds; a statement without an answer is given up three later."""

@@ -24,10 +24,8 @@ from fiapx.server.processing.uploads.model import NewUpload
 from fiapx.server.relay import Relay
 from scripts.servers.postgres import PrivatePostgres
 from scripts.stack import FIAPX
-from tests.postgres import empty, postgres_server
+from tests.postgres import empty
 from tests.processing_kit import ANA, BOB, Processing, eventually, processing
-
-__all__ = ["postgres_server"]
 
 
 @pytest.fixture

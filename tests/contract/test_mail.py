@@ -16,6 +16,7 @@ from aiosmtpd.controller import Controller
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
 from fiapx.core.errors import MailRejected, Unavailable
 from fiapx.core.ports import Mailer
+from scripts.servers.process import free_port
 
 
 class Inbox:
@@ -50,12 +51,6 @@ def port(inbox: Inbox) -> Iterator[int]:
     controller.start()
     yield controller.port
     controller.stop()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number: int = server.getsockname()[1]
-        return number
 
 
 def smtp(port: int, timeout: float = 5) -> SmtpMailer:

@@ -20,16 +20,16 @@ from fiapx.notify.tables import deliveries
 from scripts.servers.process import free_port
 from tests.api.upstreams import blackhole
 from tests.contract.test_mail import Inbox, message
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import Processing, eventually, processing
-from tests.s3 import s3_server, s3_storage
+from tests.s3 import s3_storage
 from tests.unit.cli_support import Cutter
 from tests.unit.test_notify import event, make_due
 from tests.unit.test_worker import Engine as Extraction
 from tests.unit.test_worker import engine as extraction
 from tests.unit.test_worker import working
 
-__all__ = ["databases", "extraction", "postgres_server", "s3_server"]
+__all__ = ["extraction"]
 
 CUT = 0
 """So many bytes of an answer come through."""

@@ -23,9 +23,7 @@ from fiapx.adapters.storage_disk import DiskStorage
 from fiapx.core.errors import NoSpace, NotFound
 from fiapx.core.ports import InUse, Partials, PartialWriter, Storage
 from tests.processing_kit import eventually
-from tests.s3 import s3_server, s3_storage
-
-__all__ = ["s3_server"]
+from tests.s3 import s3_storage
 
 ID = "6a3d8a20-8b1f-4b0e-9f4e-0c4a5a1c5a55"
 KEY = f"videos/{ID}"

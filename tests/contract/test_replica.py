@@ -19,10 +19,8 @@ from fiapx.bootstrap.parts import make_processing, make_registry
 from fiapx.bootstrap.servers import Servers
 from fiapx.settings import Settings
 from scripts.servers.postgres import PrivatePostgres, PrivateReplica
-from tests.postgres import empty, postgres_server
+from tests.postgres import empty
 from tests.processing_kit import ANA, BOB, Host, Processing, eventually, hosting, processing
-
-__all__ = ["postgres_server"]
 
 _CALLS = "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_statements WHERE userid = 'processing'::regrole"
 

@@ -21,10 +21,6 @@ from fiapx.settings import Settings
 from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import free_port
 from scripts.servers.redis import PrivateRedis
-from tests.postgres import postgres_server
-from tests.redis_server import redis_server
-
-__all__ = ["postgres_server", "redis_server"]
 
 
 @pytest.mark.parametrize(

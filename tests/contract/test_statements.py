@@ -25,10 +25,8 @@ from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
 from fiapx.server.processing.uploads.model import NewUpload
 from fiapx.server.ratelimit import AuthLimiter
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import Archive, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 PASSWORD = "plum-orbit-tractor-91"
 AUTH, API = "/api/v1/auth", "/api/v1"

@@ -19,9 +19,7 @@ from fiapx.adapters.storage_s3 import S3Storage
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
 from fiapx.core.ports import Storage
 from scripts.servers.process import free_port
-from tests.s3 import s3_server, s3_storage
-
-__all__ = ["s3_server"]
+from tests.s3 import s3_storage
 
 
 @pytest.fixture(params=["disk", "s3"])

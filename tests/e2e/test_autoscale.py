@@ -21,12 +21,8 @@ from scripts.servers.redis import PrivateRedis
 from scripts.stack import RoleProcess
 from tests.e2e.kit import environment
 from tests.e2e.processes import Process, children
-from tests.postgres import empty, postgres_server
+from tests.postgres import empty
 from tests.processing_kit import Processing, eventually
-from tests.rabbit import rabbit_server
-from tests.redis_server import redis_server
-
-__all__ = ["postgres_server", "rabbit_server", "redis_server"]
 
 PATIENCE = 60.0
 

@@ -12,9 +12,7 @@ from fiapx.core.events import JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
 from tests.e2e.kit import run
 from tests.processing_kit import eventually
-from tests.rabbit import forget_messages, rabbit_channel, rabbit_server
-
-__all__ = ["rabbit_server"]
+from tests.rabbit import forget_messages, rabbit_channel
 
 GARBAGE = b"no event, \xff\x1b[31m at all"
 

@@ -19,12 +19,7 @@ from scripts.servers.process import free_port
 from scripts.servers.rabbitmq import PrivateRabbit
 from scripts.servers.redis import PrivateRedis
 from tests.e2e.kit import Server, run
-from tests.postgres import postgres_server
-from tests.rabbit import rabbit_server
-from tests.redis_server import redis_server
-from tests.s3 import KEY, s3_bucket, s3_server
-
-__all__ = ["postgres_server", "rabbit_server", "redis_server", "s3_server"]
+from tests.s3 import KEY, s3_bucket
 
 SECRET = "a-secret-that-nobody-may-see"
 

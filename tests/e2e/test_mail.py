@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.policy
-import socket
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from scripts.servers.process import free_port
 from tests.e2e.kit import Server
 from tests.processing_kit import eventually
 
@@ -41,11 +41,9 @@ def inbox() -> Inbox:
 
 @pytest.fixture
 def port(inbox: Inbox) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number = int(free.getsockname()[1])
-    controller = Controller(inbox, hostname="127.0.0.1", port=number)
+    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
     controller.start()
-    yield number
+    yield controller.port
     controller.stop()
 
 

@@ -21,10 +21,7 @@ from fiapx.server.sessions import CachedSessions
 from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.redis import PrivateRedis
 from tests.e2e.kit import PASSWORD, Account, Server, run
-from tests.postgres import Databases, databases, empty, postgres_server
-from tests.redis_server import redis, redis_server
-
-__all__ = ["databases", "postgres_server", "redis", "redis_server"]
+from tests.postgres import Databases, empty
 
 EMAIL = "ada@example.com"
 

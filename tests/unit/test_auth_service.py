@@ -30,9 +30,7 @@ from fiapx.server.auth.store import AuthStore
 from fiapx.server.identity import Verifier
 from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sql import now_ms
-from tests.postgres import Databases, databases, postgres_server
-
-__all__ = ["databases", "postgres_server"]
+from tests.postgres import Databases
 
 PASSWORD = "correct horse battery"
 EMAIL = "ana@example.com"

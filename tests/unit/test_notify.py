@@ -17,9 +17,7 @@ from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, USER_DEL
 from fiapx.notify import tables
 from fiapx.notify.notifier import BACKOFF, Notifier
 from fiapx.notify.store import NotifyStore
-from tests.postgres import Databases, databases, postgres_server
-
-__all__ = ["databases", "postgres_server"]
+from tests.postgres import Databases
 
 JOB = {
     "job_id": "7b0e", "user_id": "u1", "email": "ana@example.com", "video_name": "clip.mp4", "state": "completed",

@@ -10,10 +10,8 @@ import pytest
 from fiapx.core.errors import QueueFull, TooManyJobs
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing.model import Once
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 
 @pytest.fixture

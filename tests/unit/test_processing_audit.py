@@ -14,10 +14,8 @@ from sqlalchemy import Table, delete, insert, update
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing.audit import Audit, Report
 from fiapx.server.processing.tables import jobs, outbox, videos
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Archive, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 
 @pytest.fixture

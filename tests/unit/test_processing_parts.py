@@ -13,10 +13,8 @@ from fiapx.core.errors import LeaseLost
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Claim, PartClaim
 from fiapx.server.processing.parts import Parts
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 TASKS = ["task 0", "task 1", "task 2"]
 

@@ -26,10 +26,8 @@ from fiapx.core.jobs import JobState
 from fiapx.media.model import MediaWarning, Result
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Claim
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Archive, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 RESULT = Archive.of(1).result
 

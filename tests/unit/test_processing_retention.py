@@ -16,10 +16,8 @@ from fiapx.server.processing.audit import Audit
 from fiapx.server.processing.maintenance import Maintenance
 from fiapx.server.processing.retention import Retention
 from fiapx.server.processing.tables import jobs, videos
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 KEEP = 3600
 

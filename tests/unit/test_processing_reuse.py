@@ -19,10 +19,8 @@ from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity
 from fiapx.media.model import MediaWarning, Result
 from fiapx.server.processing import tables
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Processing, processing
-
-__all__ = ["databases", "postgres_server"]
 
 SAME = b"the same bytes"
 

@@ -17,10 +17,8 @@ from fiapx.core.options import ExtractOptions
 from fiapx.server.backlog import BacklogCollector
 from fiapx.server.processing import tables
 from fiapx.server.processing.model import Once
-from tests.postgres import Databases, databases, postgres_server
+from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Processing, eventually, processing
-
-__all__ = ["databases", "postgres_server"]
 
 
 @pytest.fixture

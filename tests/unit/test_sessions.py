@@ -25,9 +25,6 @@ from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sessions import CachedSessions, EndedSessions
 from scripts.servers.redis import PrivateRedis
 from tests.processing_kit import eventually
-from tests.redis_server import redis, redis_server
-
-__all__ = ["redis", "redis_server"]
 
 EMAIL, PASSWORD, HOME = "ana@example.com", "correct horse battery", "192.0.2.1"
 

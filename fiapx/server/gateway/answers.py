@@ -111,17 +111,17 @@ class Answers:
             await self._tell(Answer.loads(kept), "stale", scope, receive, send)
             return
         if recorder.answer is not None:
-            await self._keep(recorder.answer, keys)
+            await run_sync(self._keep, recorder.answer, keys, limiter=self._threads)
             _fulfil(promise, recorder.answer if recorder.answer.may_be_kept else None)
             await self._tell(recorder.answer, "miss", scope, receive, send)
 
-    async def _keep(self, answer: Answer, keys: _Keys) -> None:
+    def _keep(self, answer: Answer, keys: _Keys) -> None:
         if answer.status != 200:
             return
         kept = replace(answer, at=time.time()).dumps()
-        await self._set(keys.stale, kept, self._stale)
+        self._cache.set(keys.stale, kept, self._stale)
         if keys.fresh is not None and answer.may_be_kept:
-            await self._set(keys.fresh, kept, answer.ttl)
+            self._cache.set(keys.fresh, kept, answer.ttl)
 
     async def _tell(self, answer: Answer, result: str, scope: Scope, receive: Receive, send: Send) -> None:
         self._counters.count(result)
@@ -129,9 +129,6 @@ class Answers:
 
     async def _get(self, key: str) -> bytes | None:
         return await run_sync(self._cache.get, key, limiter=self._threads)
-
-    async def _set(self, key: str, value: bytes, ttl: float) -> None:
-        await run_sync(self._cache.set, key, value, ttl, limiter=self._threads)
 
 
 def _fulfil(promise: _Promise, answer: Answer | None) -> None:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fiapx.core.errors import AuthRequired, FiapxError, NotFound
 from fiapx.core.ports import Identity
-from fiapx.server.gateway.rates import Rates
+from fiapx.server.gateway.rates import Count, Rates
 from fiapx.server.http import error_response
 from fiapx.server.identity import Verifier
 
@@ -31,7 +31,8 @@ PUBLIC: Final = frozenset(
 )
 """Paths below the API that need no token. Outside of it there is only what everybody may see."""
 
-_THREADS: Final = 8
+_THREADS: Final = 16
+"""For private routes, and as many for the others: log-ins do not wait behind tokens that cannot be verified."""
 _PROBES: Final = f"{API}health/"
 _IDENTITY: Final = "fiapx.identity"
 _NOWHERE: Final = frozenset({"internal", "..", "."})
@@ -52,35 +53,48 @@ class Gate:
         self._rates = rates
         self._verifier = verifier
         self._public = frozenset(public)
-        self._threads = CapacityLimiter(_THREADS)
+        self._private, self._open = CapacityLimiter(_THREADS), CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal: FiapxError | None = None
-        try:
-            scope[_IDENTITY] = await self._identify(scope)
-        except FiapxError as error:
-            refusal = error
-        if self._rates is not None and scope["path"].startswith(API) and not scope["path"].startswith(_PROBES):
-            count = await self._rates.count(scope, identity_of(scope))
-            if count is not None:
-                send = count.announced(send)
-                refusal = refusal if count.allowed else count.refusal()
+        path: str = scope["path"]
+        rates = self._rates if path.startswith(API) and not path.startswith(_PROBES) else None
+        if self._is_private(path):
+            refusal, count = await run_sync(self._examine, scope, rates, limiter=self._private)
+        elif rates is not None:
+            refusal, count = await run_sync(self._examine, scope, rates, limiter=self._open)
+        else:
+            refusal, count = self._examine(scope, None)
+        if count is not None:
+            send = count.announced(send)
+            refusal = refusal if count.allowed else count.refusal()
         answer = self._app if refusal is None else error_response(refusal)
         await answer(scope, receive, send)
 
-    async def _identify(self, scope: Scope) -> Identity | None:
+    def _is_private(self, path: str) -> bool:
+        return path.startswith(API) and path not in self._public
+
+    def _examine(self, scope: Scope, rates: Rates | None) -> tuple[FiapxError | None, Count | None]:
+        """Why a request may not pass, and where its caller stands: all that may wait for others, in one thread."""
+        refusal: FiapxError | None = None
+        try:
+            scope[_IDENTITY] = self._identify(scope)
+        except FiapxError as error:
+            refusal = error
+        return refusal, rates.count(scope, identity_of(scope)) if rates is not None else None
+
+    def _identify(self, scope: Scope) -> Identity | None:
         path: str = scope["path"]
         if not _NOWHERE.isdisjoint(path.lower().split("/")):
             raise NotFound("There is no such thing here.")
-        if path in self._public or not path.startswith(API):
+        if not self._is_private(path):
             return None
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise AuthRequired
-        return await run_sync(self._verifier.verify, token.strip(), limiter=self._threads)
+        return self._verifier.verify(token.strip())
 
 
 def identity_of(scope: Scope) -> Identity | None:

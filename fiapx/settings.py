@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=0, le=65535)
     """Port of its own for metrics and health; the roles without another need it."""
 
+    otlp_url: str | None = None
+    """A collector of traces, such as ``http://127.0.0.1:4318``."""
+    trace_sample: float = Field(1, ge=0, le=1)
+    """The share of requests whose traces are recorded."""
+
     auth_database_url: SecretStr | None = None
     processing_database_url: SecretStr | None = None
     notify_database_url: SecretStr | None = None
@@ -220,7 +225,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a rate such as 10/minute") from None
         return value
 
-    @field_validator("public_url", "s3_endpoint", "s3_public_endpoint")
+    @field_validator("public_url", "otlp_url", "s3_endpoint", "s3_public_endpoint")
     @classmethod
     def _is_a_web_address(cls, value: str | None) -> str | None:
         if value is None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import httpx
 import structlog
+from opentelemetry import propagate
 
 from fiapx.core.errors import Unavailable
 
@@ -24,7 +25,7 @@ class AuthClient:
     def __init__(self, urls: Sequence[str], timeout: float = 2.0) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._first = 0
-        self._client = httpx.Client(timeout=timeout, trust_env=False)
+        self._client = httpx.Client(timeout=timeout, trust_env=False, event_hooks={"request": [_go_on_with_the_trace]})
 
     def jwks(self) -> dict[str, Any]:
         """The public keys that verify access tokens. Raises Unavailable."""
@@ -61,3 +62,7 @@ class AuthClient:
                 self._first = number % len(self._urls)
                 return answer
         raise Unavailable(_AWAY)
+
+
+def _go_on_with_the_trace(request: httpx.Request) -> None:
+    propagate.inject(request.headers)

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pika
 import structlog
+from opentelemetry.trace import SpanKind
 from pika.adapters.blocking_connection import BlockingChannel
 from pydantic import ValidationError
 
 from fiapx.adapters.rabbit_thread import Attached
 from fiapx.adapters.rabbit_topology import DEAD, Topology, declare_queue, queue_of, retry
 from fiapx.core.events import Event
+from fiapx.core.tracing import TRACEPARENT, continued, span
 
 log = structlog.get_logger(__name__)
 
@@ -49,21 +51,27 @@ class Consumer(Attached):
             if self.closed.is_set():
                 return
             if method is not None:
-                error = self._handled(connection, body)
+                error = self._handled(connection, properties, body)
                 if error is not None:
                     self._forward(channel, properties, body, error)
                 channel.basic_ack(method.delivery_tag)
 
-    def _handled(self, connection: pika.BlockingConnection, body: bytes) -> Exception | None:
+    def _handled(
+        self, connection: pika.BlockingConnection, properties: pika.BasicProperties, body: bytes
+    ) -> Exception | None:
         try:
             event = Event.model_validate_json(body)
         except ValidationError as invalid:
             return invalid
-        future = self._hands.submit(self._handler, event)
+        future = self._hands.submit(self._handle, event, (properties.headers or {}).get(TRACEPARENT))
         while not future.done():
             connection.process_data_events(0.02)
         failure = future.exception()
         return failure if failure is None or isinstance(failure, Exception) else RuntimeError(repr(failure))
+
+    def _handle(self, event: Event, parent: object) -> None:
+        with continued(parent), span(f"process {event.type}", {"messaging.queue": self._queue}, kind=SpanKind.CONSUMER):
+            self._handler(event)
 
     def _forward(
         self, channel: BlockingChannel, properties: pika.BasicProperties, body: bytes, error: Exception

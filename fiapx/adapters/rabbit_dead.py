@@ -13,6 +13,7 @@ from pika.exceptions import UnroutableError
 
 from fiapx.adapters.rabbit_connection import connected, translated
 from fiapx.adapters.rabbit_topology import DEAD, Topology
+from fiapx.core.tracing import TRACEPARENT
 
 _PATIENCE: Final = 15.0
 
@@ -84,7 +85,7 @@ def _letter(properties: pika.BasicProperties, body: bytes) -> DeadLetter:
 
 def _sent(channel: BlockingChannel, tag: int, properties: pika.BasicProperties, letter: DeadLetter) -> bool:
     """Starts anew at the ladder's foot. Acknowledged after the broker has confirmed the copy."""
-    properties.headers = None
+    properties.headers = {name: value for name, value in (properties.headers or {}).items() if name == TRACEPARENT}
     properties.delivery_mode = 2
     try:
         channel.basic_publish("", letter.queue, letter.body, properties, mandatory=True)

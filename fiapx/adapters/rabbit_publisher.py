@@ -9,6 +9,7 @@ from typing import Final
 
 import pika
 import structlog
+from opentelemetry import propagate
 from pika.adapters.blocking_connection import BlockingChannel
 
 from fiapx.adapters.rabbit_connection import TROUBLES, connect, cut, translated, within
@@ -52,8 +53,14 @@ class Publisher:
 
     def _send(self, event: Event, end: float) -> None:
         request = structlog.contextvars.get_contextvars().get("request_id")
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
         properties = pika.BasicProperties(
-            content_type="application/json", delivery_mode=2, message_id=event.id, correlation_id=request
+            content_type="application/json",
+            delivery_mode=2,
+            message_id=event.id,
+            correlation_id=request,
+            headers=headers or None,
         )
         connection = self._connected(end)
         with within(connection, _left(end)):

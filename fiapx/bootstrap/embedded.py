@@ -32,6 +32,7 @@ from fiapx.bootstrap.parts import (
     works,
 )
 from fiapx.bootstrap.subscribers import SUBSCRIBERS
+from fiapx.bootstrap.tracing import tracing
 from fiapx.core.errors import UsageError
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.background import Background
@@ -70,7 +71,7 @@ def embedded(settings: Settings, url: str) -> Iterator[EmbeddedServer]:
     """
     home = settings.home
     _make(home)
-    with sole_owner(home):
+    with sole_owner(home), tracing(settings, "fiapx", edge=True):
         engines = {name: _database(home, name) for name in _SERVICES}
         try:
             yield from _run(settings, url, engines)

@@ -28,6 +28,7 @@ from fiapx.bootstrap.parts import (
 )
 from fiapx.bootstrap.servers import Servers
 from fiapx.bootstrap.subscribers import SUBSCRIBERS
+from fiapx.bootstrap.tracing import tracing
 from fiapx.core.errors import UsageError
 from fiapx.core.ports import Bus
 from fiapx.server.auth.api import create_auth_app
@@ -126,7 +127,7 @@ def serving(settings: Settings, roles: Collection[ServeRole]) -> Iterator[Role]:
 
     Raises UsageError.
     """
-    with Servers(settings) as servers:
+    with tracing(settings, "+".join(roles), edge="gateway" in roles), Servers(settings) as servers:
         process = _Process(settings, servers)
         process.checks |= {"redis": servers.cache.check}
         verifier, mounts = _auth(process, roles)
@@ -158,7 +159,7 @@ def serving(settings: Settings, roles: Collection[ServeRole]) -> Iterator[Role]:
 @contextmanager
 def working(settings: Settings) -> Iterator[Role]:
     """A worker on processing's queue. It is started here and stopped by the caller. Raises UsageError."""
-    with Servers(settings) as servers:
+    with tracing(settings, "worker"), Servers(settings) as servers:
         process = _Process(settings, servers)
         transitions = Transitions(servers.database("processing"), Event(), engine_fingerprint(settings), servers.cache)
         worker = make_worker(settings, transitions, servers.storage, servers.cache, servers.bus, sharing=True)
@@ -181,7 +182,7 @@ def working(settings: Settings) -> Iterator[Role]:
 @contextmanager
 def notifying(settings: Settings) -> Iterator[Role]:
     """Mails from events. Raises UsageError."""
-    with Servers(settings) as servers:
+    with tracing(settings, "notify"), Servers(settings) as servers:
         process = _Process(settings, servers)
         engine = servers.database("notify")
         notifier = make_notifier(settings, engine, f"http://{settings.host}:{settings.port}", servers.circuits)

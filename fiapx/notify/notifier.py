@@ -6,11 +6,13 @@ import threading
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy import Engine
 
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
 from fiapx.core.ports import Mailer
+from fiapx.core.tracing import continued, span
 from fiapx.notify.render import Renderer
 from fiapx.notify.store import Delivery, NotifyStore
 
@@ -57,7 +59,8 @@ class Notifier:
             delivery = None if self._mailer.resting() else self._store.claim(_LEASE)
             if delivery is None:
                 return count
-            self._deliver(delivery)
+            with continued(delivery.traceparent), span("mail", {"fiapx.mail.attempt": delivery.attempt}):
+                self._deliver(delivery)
         return limit
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +75,8 @@ class Notifier:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            self._mailer.send(self._renderer.render(delivery.event_id, delivery.recipient, delivery.data))
+            with span("send mail", kind=SpanKind.CLIENT):
+                self._mailer.send(self._renderer.render(delivery.event_id, delivery.recipient, delivery.data))
         except Unavailable as error:
             self._retry(delivery, error.message)
         except FiapxError as error:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, case, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.events import Event
+from fiapx.core.tracing import traceparent
 from fiapx.notify.tables import deliveries, delivery_log
 from fiapx.server.sql import now_ms, reader
 
@@ -24,6 +25,7 @@ class Delivery:
     recipient: str
     data: dict[str, Any]
     attempt: int
+    traceparent: str | None
 
 
 class NotifyStore:
@@ -44,6 +46,7 @@ class NotifyStore:
             "data": json.dumps(event.data),
             "status": "pending" if recipient else "skipped",
             "attempts": 0,
+            "traceparent": traceparent(),
         }
         try:
             with self._engine.begin() as connection:
@@ -90,7 +93,7 @@ class NotifyStore:
             )
             begun = {"delivery_id": row.id, "attempt": attempt, "status": "started"}
             connection.execute(insert(delivery_log).values(**begun, started_ms=now_ms()))
-        return Delivery(row.id, row.event_id, row.recipient, json.loads(row.data), attempt)
+        return Delivery(row.id, row.event_id, row.recipient, json.loads(row.data), attempt, row.traceparent)
 
     def finish(self, delivery: Delivery, status: Literal["sent", "failed"], error: str | None = None) -> None:
         """The mail is sent, or never will be."""

@@ -20,6 +20,7 @@ deliveries = Table(
     Column("next_attempt_ms", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
+    Column("traceparent", Text),
     Index("ix_deliveries_due", "status", "next_attempt_ms"),
 )
 """`status`: pending, sent, failed or skipped (nobody to write to). `data` is the event's, as JSON."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -22,6 +22,8 @@ from fiapx.core.errors import AuthRequired, FiapxError, NoSpace, RateLimited, Un
 
 log = structlog.get_logger(__name__)
 
+PROBES: Final = ("/api/v1/health/", "/metrics")
+"""Paths that monitors ask for all the time."""
 PROBLEM_JSON = "application/problem+json"
 _PG_FULL = "53100"
 """PostgreSQL's disk_full."""
@@ -71,6 +73,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the target would be on whatever host the client named
         responses=PROBLEM_RESPONSES,
+        telemetry={"operation_spans": False, "metrics": False, "logs": False, "exclude": _is_probe},
     )
     app.add_exception_handler(FiapxError, _fiapx_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -80,6 +83,11 @@ def create_app(
     app.add_exception_handler(PoolTimeout, _database_down)
     app.add_exception_handler(Exception, _unexpected)
     return app
+
+
+def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+    path: str = scope["path"]
+    return path.startswith(PROBES)
 
 
 def error_response(error: FiapxError) -> Response:

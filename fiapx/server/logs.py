@@ -8,6 +8,7 @@ import sys
 from typing import Any, Literal
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from fiapx.core.text import visible
@@ -38,11 +39,20 @@ def configure_logging(level: str, format: Literal["auto", "json", "console"] = "
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
     ]
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The trace that a line belongs to: the same in all processes."""
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        event["trace_id"] = trace.format_trace_id(current.trace_id)
+    return event
 
 
 def _unwrap() -> list[Processor]:
@@ -85,4 +95,5 @@ def _tame(level: str) -> None:
     access.setLevel("CRITICAL")
     for name in ("alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel("INFO" if level == "DEBUG" else "WARNING")
-    logging.getLogger("pika").setLevel("INFO" if level == "DEBUG" else "CRITICAL")  # we tell of outages ourselves, once
+    for name in ("pika", "opentelemetry"):  # we tell of outages ourselves, once
+        logging.getLogger(name).setLevel("INFO" if level == "DEBUG" else "CRITICAL")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 from fiapx.core.errors import FiapxError
 from fiapx.core.events import Event
 from fiapx.core.ports import Bus
+from fiapx.core.tracing import continued, span, traceparent
 from fiapx.server.sql import ago, now_ms, reader
 
 log = structlog.get_logger(__name__)
@@ -51,6 +53,7 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("data", Text, nullable=False),
         Column("created_ms", BigInteger, nullable=False),
         Column("published_ms", BigInteger, index=True),
+        Column("traceparent", Text),  # of who wrote it
     )
 
 
@@ -73,7 +76,7 @@ class Outbox:
             for subject, data in facts.items()
         ]
         if rows:
-            connection.execute(insert(self._table).values(created_ms=now_ms()), rows)
+            connection.execute(insert(self._table).values(created_ms=now_ms(), traceparent=traceparent()), rows)
 
     def forget(self, older_than: float) -> None:
         """Drop events that were published more than so many seconds ago: who missed them has had them since."""
@@ -123,7 +126,8 @@ class Outbox:
                 id=row.id, type=row.type, subject=row.subject, created_ms=row.created_ms, data=json.loads(row.data)
             )
             try:
-                bus.publish(event)
+                with continued(row.traceparent), span(f"publish {event.type}", kind=SpanKind.PRODUCER):
+                    bus.publish(event)
             except FiapxError as error:
                 log.warning("event_not_published", event_id=row.id, type=row.type, error=error.message)
                 break

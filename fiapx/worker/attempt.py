@@ -10,13 +10,16 @@ from threading import Event
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from fiapx.core.circuit import Resting
 from fiapx.core.errors import LeaseLost, Unavailable
 from fiapx.core.options import ExtractOptions
-from fiapx.core.ports import Cache, Storage
+from fiapx.core.ports import Cache, ObjectWriter, Storage
+from fiapx.core.tracing import Attributes, continued, failed, span, step
 from fiapx.media.extract import extract
 from fiapx.media.model import Limits, Progress, Result, Source
+from fiapx.media.spare import Spare
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.model import Claim
 from fiapx.server.processing.progress import drop_progress, put_progress
@@ -63,6 +66,15 @@ class Attempt:
 
     def run(self) -> None:
         """Never raises: what cannot even be reported is left to the reaper."""
+        about: Attributes = {"fiapx.job.id": self._claim.job_id, "fiapx.job.attempt": self._claim.attempt}
+        with (
+            continued(self._claim.traceparent),
+            span("job", about, kind=SpanKind.CONSUMER, started=self._started),
+        ):
+            step("claim", self._started)
+            self._run()
+
+    def _run(self) -> None:
         try:
             with Monitor(
                 self._shop.leases,
@@ -103,20 +115,26 @@ class Attempt:
             shop.storage.open(claim.video_key) as video,
             shop.storage.create(claim.result_key) as output,
         ):
-            result = extract(
-                Source(claim.video_name, video, claim.video_sha256),
+            source = Source(claim.video_name, video, claim.video_sha256)
+            result = self._run_engine(source, options, output, spare)
+            with span("store"):
+                output.commit()
+            return result
+
+    def _run_engine(self, source: Source, options: ExtractOptions, output: ObjectWriter, spare: Spare | None) -> Result:
+        with span("extract"):
+            return extract(
+                source,
                 options,
                 output,
-                limits=shop.limits,
-                ffmpeg=shop.ffmpeg,
+                limits=self._shop.limits,
+                ffmpeg=self._shop.ffmpeg,
                 on_progress=self._progress,
                 cancelled=self.cancelled,
-                jobs=shop.jobs,
+                jobs=self._shop.jobs,
                 spread=self._split,
                 spare=spare,
             )
-            output.commit()
-            return result
 
     def _publish(self, result: Result) -> None:
         """If the database fails here, the object stays: the transaction may have been stored all the same.
@@ -148,6 +166,7 @@ class Attempt:
     def _fail(self, error: Exception) -> None:
         state = self._shop.leases.fail(self._claim, error)
         known = getattr(error, "code", "internal") != "internal"
+        failed(error)
         self._log.warning("attempt_failed", state=state, error=str(error), exc_info=None if known else error)
 
     def _progress(self, progress: Progress) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from threading import Event
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from fiapx.core.errors import LeaseLost
+from fiapx.core.tracing import Attributes, continued, span
 from fiapx.media.model import Source
 from fiapx.media.task import Task, perform
 from fiapx.server.processing.model import PartClaim
@@ -35,6 +37,16 @@ class PartAttempt:
 
     def run(self) -> None:
         """Never raises: a part that cannot even be reported is taken over once its lease is over."""
+        claim = self._claim
+        about: Attributes = {
+            "fiapx.job.id": claim.job_id,
+            "fiapx.part.kind": claim.kind,
+            "fiapx.part.number": claim.number,
+        }
+        with continued(claim.traceparent), span("part", about, kind=SpanKind.CONSUMER, started=self._started):
+            self._run()
+
+    def _run(self) -> None:
         try:
             with Monitor(
                 self._sharing.parts,

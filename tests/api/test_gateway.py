@@ -259,7 +259,7 @@ def test_one_log_line_a_request_without_its_query(gateway: Running) -> None:
     assert line.pop("ms") >= 0
     assert line == {
         "event": "request", "log_level": "info", "client": "127.0.0.1", "method": "GET", "path": "/api/v1/jobs/7",
-        "status": 200, "bytes": 12, "request_id": "abc",
+        "service": "processing", "route": "/api/v1/jobs/{job_id}", "status": 200, "bytes": 12, "request_id": "abc",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from aiosmtpd.controller import Controller
 
 from scripts.servers.process import free_port
 from scripts.stack import Stack, running
+from tests.collector import Collector, collecting
 from tests.media.clips import X264, Clip
 from tests.servers import required
 from tests.stack.kit import Logs, Mailbox, User, wait_until_ready
@@ -26,6 +27,7 @@ SETTINGS = {
     "FIAPX_USER_RATE": "100000/minute",
     "FIAPX_ADDRESS_RATE": "100000/minute",
     "FIAPX_REGISTER_RATE": "1000/minute",
+    "OTEL_BSP_SCHEDULE_DELAY": "300",
 }
 
 
@@ -56,11 +58,17 @@ def smtp(mailbox: Mailbox) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="package")
-def whole(tmp_path_factory: pytest.TempPathFactory, logs: Logs, smtp: dict[str, str]) -> Iterator[Stack]:
-    with (
-        required(),
-        running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=SETTINGS | smtp) as stack,
-    ):
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, logs: Logs, smtp: dict[str, str], collector: Collector
+) -> Iterator[Stack]:
+    settings = SETTINGS | smtp | {"FIAPX_OTLP_URL": collector.url}
+    with required(), running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=settings) as stack:
         yield stack
 
 

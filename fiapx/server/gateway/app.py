@@ -26,6 +26,7 @@ from fiapx.server.gateway.metrics import UpstreamCollector, instrument, metrics_
 from fiapx.server.gateway.middleware import Drain, ErrorBoundary, RequestLog, SecurityHeaders, valid_request_id
 from fiapx.server.gateway.neighbours import ask
 from fiapx.server.gateway.openapi import docs_router, merge_openapi
+from fiapx.server.gateway.routes import Routes
 from fiapx.server.http import create_app
 from fiapx.server.proxy import Proxy
 
@@ -74,6 +75,7 @@ def create_gateway(
     if upstreams:
         registry.register(UpstreamCollector(upstreams))
     _add_middleware(app, registry, draining, body_timeout, uploads, edge, behind)
+    app.add_middleware(RequestLog, routes=Routes(mounts, app.openapi_schema["paths"]))
     app.add_middleware(ForwardedFor, trusted=trusted_proxies)
     app.add_middleware(CorrelationIdMiddleware, validator=valid_request_id)
     return app
@@ -107,7 +109,6 @@ def _add_middleware(
         edge.add_outer(app)
     instrument(app, registry)
     app.add_middleware(SecurityHeaders, https=edge is not None and edge.https, behind=behind)
-    app.add_middleware(RequestLog)
 
 
 def _lifespans(mounts: Mapping[str, ASGIApp], own: Lifespan | None) -> Lifespan:

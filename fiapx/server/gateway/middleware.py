@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.server.forwarded import client_address
 from fiapx.server.gateway.recording import MARK
-from fiapx.server.http import error_response, problem
+from fiapx.server.gateway.routes import Routes
+from fiapx.server.http import PROBES, error_response, problem
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PROBES: Final = ("/api/v1/health/", "/metrics")
 _HSTS: Final = "max-age=31536000; includeSubDomains"
 _LEFT: Final = 499
 """Status in the log when the client left before an answer began (nginx's convention)."""
@@ -35,8 +35,8 @@ def valid_request_id(value: str) -> bool:
 class RequestLog:
     """One line a request, and its id on every line that is logged meanwhile. Never query strings or headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, routes: Routes) -> None:
+        self._app, self._routes = app, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,9 +58,10 @@ class RequestLog:
                 await self._app(scope, receive, watch)
             finally:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
-                write = log.debug if path.startswith(_PROBES) else log.info
+                write = log.debug if path.startswith(PROBES) else log.info
                 facts = {"client": client_address(scope), "method": scope["method"], "path": path[:300]}
-                write("request", **facts, status=status, ms=milliseconds, bytes=size)
+                where = self._routes.describe(path)
+                write("request", **facts, **where, status=status, ms=milliseconds, bytes=size)
 
 
 class SecurityHeaders:
@@ -123,7 +124,7 @@ class Drain:
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._draining.is_set() or scope["path"].startswith(_PROBES):
+        if scope["type"] != "http" or not self._draining.is_set() or scope["path"].startswith(PROBES):
             await self._app(scope, receive, send)
             return
         response = error_response(Unavailable("The server is shutting down; try again in a moment."))

@@ -175,6 +175,7 @@ def _claimed(connection: Connection, row: Row[Any]) -> Claim:
         video_key=video.storage_key if video else video_key(row.video_id),
         video_name=row.video_name,
         video_sha256=video.sha256 if video else None,
+        traceparent=row.traceparent,
     )
 
 

@@ -99,6 +99,7 @@ class Claim:
     video_key: str
     video_name: str
     video_sha256: str | None
+    traceparent: str | None = None
 
     @property
     def result_key(self) -> str:
@@ -117,6 +118,7 @@ class PartClaim:
     video_key: str
     video_name: str
     video_sha256: str
+    traceparent: str | None = None
 
     @property
     def key(self) -> str:

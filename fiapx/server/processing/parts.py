@@ -156,7 +156,7 @@ def _fence(claim: PartClaim) -> ColumnElement[bool]:
 
 def _claimed(connection: Connection, row: Row[Any]) -> PartClaim | None:
     video = connection.execute(
-        select(videos.c.storage_key, videos.c.name, videos.c.sha256)
+        select(videos.c.storage_key, videos.c.name, videos.c.sha256, jobs.c.traceparent)
         .join(jobs, jobs.c.video_id == videos.c.id)
         .where(jobs.c.id == row.job_id)
     ).one_or_none()
@@ -171,4 +171,5 @@ def _claimed(connection: Connection, row: Row[Any]) -> PartClaim | None:
         video_key=video.storage_key,
         video_name=video.name,
         video_sha256=video.sha256,
+        traceparent=video.traceparent,
     )

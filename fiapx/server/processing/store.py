@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from fiapx.core.errors import Conflict, InvalidToken, JobFinished, JobNotFinished, NotFound
 from fiapx.core.jobs import LIVE, JobState
+from fiapx.core.tracing import traceparent
 from fiapx.server.processing.model import Kind, NewJob, NewVideo, Once, part_key, result_key, video_key
 from fiapx.server.processing.reuse import cache_key, reuse
 from fiapx.server.processing.tables import deleted_users, idempotency, jobs, parts, uploads, videos
@@ -79,6 +80,7 @@ class Store:
                 cache_key=cache_key(video.sha256, video.name, job.options),
                 state=JobState.QUEUED,
                 created_ms=now_ms(),
+                traceparent=traceparent(),
                 **asdict(job),
             )
         )

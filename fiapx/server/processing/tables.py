@@ -70,6 +70,7 @@ jobs = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("started_ms", BigInteger),
     Column("finished_ms", BigInteger),
+    Column("traceparent", Text),  # of the request that wanted it
     Index("ix_jobs_user", "user_id", "created_ms", "id"),
     Index("ix_jobs_user_state", "user_id", "state", "created_ms", "id"),
     Index("ix_jobs_queue", "state", "priority", "created_ms"),

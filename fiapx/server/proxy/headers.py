@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from asgi_correlation_id import correlation_id
+from opentelemetry import propagate
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -31,6 +32,8 @@ _OURS: Final = frozenset(
 )
 _SERVERS: Final = frozenset({b"date", b"server", b"x-request-id"})
 """The gateway's own server sets these."""
+
+_TRACE: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 
 
 def body_size(scope: Scope) -> int | None:
@@ -58,6 +61,16 @@ def for_service(scope: Scope) -> Pairs:
         (b"x-request-id", (correlation_id.get() or "").encode()),
     ]
     return [(name, value) for name, value in headers if value or not name.startswith(b"x-")]
+
+
+def go_on_with_trace(headers: Pairs) -> Pairs:
+    """With the current span as the one that caused the request; outside of a trace a client's own word passes."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    if not carrier:
+        return headers
+    others = [pair for pair in headers if pair[0] not in _TRACE]
+    return others + [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
 
 
 def for_client(headers: Iterable[tuple[bytes, bytes]]) -> Pairs:

@@ -11,6 +11,8 @@ import structlog
 
 from fiapx.core.breaker import Breaker, State
 from fiapx.core.errors import Unavailable
+from fiapx.core.tracing import Attributes
+from fiapx.server.proxy.headers import go_on_with_trace
 from fiapx.server.proxy.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,12 @@ class Instance:
         self._pool, self._probe, self._every = pool, probe, every
         self._probing: asyncio.Task[None] | None = None
 
+    @property
+    def place(self) -> Attributes:
+        """Where it is, for traces."""
+        origin = self._base.origin
+        return {"server.address": origin.host.decode(), "server.port": origin.port}
+
     async def send(self, request: Outgoing, timeouts: dict[str, float | None]) -> httpcore.Response:
         """The answer, as soon as its head is here; the caller closes it. Its outcome counts for the breaker.
 
@@ -38,7 +46,7 @@ class Instance:
         sent = httpcore.Request(
             request.method,
             self._at(request.target),
-            headers=request.headers,
+            headers=go_on_with_trace(request.headers),
             content=request.content,
             extensions={"timeout": timeouts},
         )

@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpcore
+from opentelemetry.trace import SpanKind
 
 from fiapx.core.breaker import Breaker, State
 from fiapx.core.errors import Unavailable, UsageError
+from fiapx.core.tracing import span
 from fiapx.server.proxy.bulkhead import Bulkhead
 from fiapx.server.proxy.instance import Instance
 from fiapx.server.proxy.outgoing import Outgoing
@@ -121,10 +123,14 @@ class Upstream:
             raise _unavailable(error) from error
 
     async def _try(self, instance: Instance, request: Outgoing) -> httpcore.Response:
-        try:
-            return await instance.send(request, dict(self._timeouts))
-        except httpcore.LocalProtocolError:
-            raise UsageError("The request cannot be sent on.") from None
+        about = {"http.request.method": request.method, "service.peer.name": self.name, **instance.place}
+        with span(f"{request.method} {self.name}", about, kind=SpanKind.CLIENT) as asking:
+            try:
+                response = await instance.send(request, dict(self._timeouts))
+            except httpcore.LocalProtocolError:
+                raise UsageError("The request cannot be sent on.") from None
+            asking.set_attribute("http.response.status_code", response.status)
+            return response
 
     def _choose(self, passed_over: Instance | None = None) -> Instance:
         for _ in self.instances:

@@ -23,6 +23,7 @@ from scripts.servers.prometheus import PrivateAlertmanager, PrivateExporter, Pri
 from scripts.servers.rabbitmq import PrivateRabbit
 from scripts.servers.redis import PrivateRedis
 from scripts.stack import FIAPX, RoleProcess, Sink
+from tests.collector import Collector, collecting
 from tests.compose.composed import COMPOSE, ROLES, Document, compose
 
 Mails = list[Any]
@@ -55,6 +56,7 @@ class Composed:
     postgres: PrivatePostgres
     prometheus: PrivatePrometheus
     mails: Mails
+    collector: Collector
 
 
 class _Inbox:
@@ -92,6 +94,8 @@ def running(folder: Path, sink: Sink) -> Iterator[Composed]:
         mail.start()
         stack.callback(mail.stop)
         here.add("mailpit", mail.port, 1025)
+        collector = stack.enter_context(collecting())
+        here.add("jaeger", int(collector.url.rpartition(":")[2]), 4318)
         postgres, rabbit = _servers(stack, folder, here)
         for secret in secrets.iterdir():
             secret.write_text(here(secret.read_text()))
@@ -100,7 +104,7 @@ def running(folder: Path, sink: Sink) -> Iterator[Composed]:
         targets = {name: [role.metrics_url.removeprefix("http://")] for name, role in roles.items()}
         targets["rabbitmq"] = [f"127.0.0.1:{rabbit.metrics_port}"]
         prometheus = _monitoring(stack, folder, document, here, targets)
-        yield Composed(secrets, roles, postgres, prometheus, inbox.mails)
+        yield Composed(secrets, roles, postgres, prometheus, inbox.mails, collector)
 
 
 def _servers(stack: ExitStack, folder: Path, here: _Addresses) -> tuple[PrivatePostgres, PrivateRabbit]:

@@ -102,3 +102,15 @@ def _shown(cursor: psycopg2.extensions.cursor, name: str) -> str:
     row = cursor.fetchone()
     assert row is not None
     return str(row[0])
+
+
+def test_traces_of_every_role_reach_the_place_of_jaeger(composed: Composed) -> None:
+    """Those of the video above, in one trace."""
+    eventually(lambda: any(services >= set(ROLES) for services in _services_by_trace(composed).values()), 60)
+
+
+def _services_by_trace(composed: Composed) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for span in composed.collector.spans():
+        found.setdefault(span.trace, set()).add(span.service)
+    return found

@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
     smtp_timeout: float = Field(10, gt=0)
     mail_from: str = "fiapx <no-reply@localhost>"
+    mail_language: Literal["en", "pt-BR"] = "en"
+    mail_templates: Path | None = None
+    """A folder whose templates stand in for those of the same name that come with fiapx."""
     public_url: str | None = None
     """Base of links in e-mails; the listening address where it is not given."""
 

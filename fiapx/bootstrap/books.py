@@ -1,4 +1,4 @@
-"""What an operator's command needs of processing's books: its database and its storage, wherever they are."""
+"""What an operator's command needs of a service's books: its database and its storage, wherever they are."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from threading import Event
 
 from fiapx.adapters.cache import MemoryCache
-from fiapx.adapters.db import open_database, pending, sqlite_url
+from fiapx.bootstrap.databases import service_database
 from fiapx.bootstrap.servers import Servers
-from fiapx.core.errors import UsageError
+from fiapx.notify.history import History
 from fiapx.server.processing.audit import Audit
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.transitions import Transitions
@@ -19,24 +19,13 @@ from fiapx.settings import Settings
 @contextmanager
 def auditing(settings: Settings, *, quick: bool) -> Iterator[Audit]:
     """An audit of the configured service, or else of the data of `fiapx up`. Raises UsageError, Unavailable."""
-    with Servers(settings) as servers:
-        engine = open_database(_url(settings))
-        try:
-            if state := pending(engine, "processing"):
-                raise UsageError(f"the processing database {state}", hint="Run `fiapx db upgrade` first.")
-            store = Store(Transitions(engine, Event(), "", MemoryCache()))
-            yield Audit(store, engine, servers.storage, orphan_age=settings.sweep_age, quick=quick)
-        finally:
-            engine.dispose()
+    with Servers(settings) as servers, service_database(settings, "processing") as engine:
+        store = Store(Transitions(engine, Event(), "", MemoryCache()))
+        yield Audit(store, engine, servers.storage, orphan_age=settings.sweep_age, quick=quick)
 
 
-def _url(settings: Settings) -> str:
-    if settings.processing_database_url is not None:
-        return settings.processing_database_url.get_secret_value()
-    path = settings.home / "processing.db"
-    if not path.exists():
-        raise UsageError(
-            f"there is no data in {str(settings.home)!r}",
-            hint="Set FIAPX_HOME, or FIAPX_PROCESSING_DATABASE_URL for a service on PostgreSQL.",
-        )
-    return sqlite_url(path)
+@contextmanager
+def mail_history(settings: Settings) -> Iterator[History]:
+    """The mails of the configured service, or else of `fiapx up`. Raises UsageError, Unavailable."""
+    with service_database(settings, "notify") as engine:
+        yield History(engine)

@@ -20,6 +20,7 @@ from fiapx.media.ffmpeg import find_ffmpeg
 from fiapx.media.fingerprint import fingerprint
 from fiapx.media.model import Limits
 from fiapx.notify.notifier import Notifier
+from fiapx.notify.render import Renderer
 from fiapx.server.aside import CacheAside
 from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.directory import SqlDirectory
@@ -147,9 +148,14 @@ def make_administration(
 
 
 def make_notifier(settings: Settings, engine: Engine, url: str, circuits: Circuits) -> Notifier:
-    """Mails with links to the public address, or else to `url`."""
-    mailer = _mailer(settings, circuits)
-    return Notifier(engine, mailer, public_url=settings.public_url or url, mail_from=settings.mail_from)
+    """Mails with links to the public address, or else to `url`. Raises UsageError for templates that are not there."""
+    renderer = Renderer(
+        public_url=settings.public_url or url,
+        mail_from=settings.mail_from,
+        language=settings.mail_language,
+        templates=settings.mail_templates,
+    )
+    return Notifier(engine, _mailer(settings, circuits), renderer)
 
 
 def make_worker(

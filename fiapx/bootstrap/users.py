@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
-from sqlalchemy import Engine
-
 from fiapx.adapters.cache_redis import RedisCache
-from fiapx.adapters.db import open_database, pending, sqlite_url
+from fiapx.bootstrap.databases import service_database
 from fiapx.bootstrap.parts import make_administration
-from fiapx.core.errors import Unavailable, UsageError
+from fiapx.core.errors import Unavailable
 from fiapx.server.auth.administration import Administration
 from fiapx.server.sessions import EndedSessions
 from fiapx.settings import Settings
@@ -24,10 +22,7 @@ def administering(settings: Settings) -> Iterator[Administration]:
     fails, and Unavailable says how long they may be believed in. Raises UsageError where there is no such database.
     """
     with ExitStack() as stack:
-        engine = _database(settings)
-        stack.callback(engine.dispose)
-        if state := pending(engine, "auth"):
-            raise UsageError(f"the auth database {state}", hint="Run `fiapx db upgrade` first, or start the server.")
+        engine = stack.enter_context(service_database(settings, "auth"))
         if settings.auth_database_url is None:
             yield make_administration(engine)
             return
@@ -49,15 +44,3 @@ class _Teller:
                 "It is done, but the services could not be told at once.",
                 hint=f"Within {self._ttl:g} s they know; FIAPX_REDIS_URL names the Redis that they ask.",
             )
-
-
-def _database(settings: Settings) -> Engine:
-    if settings.auth_database_url is not None:
-        return open_database(settings.auth_database_url.get_secret_value())
-    file = settings.home / "auth.db"
-    if not file.exists():
-        raise UsageError(
-            f"there are no accounts in {str(settings.home)!r}",
-            hint="Give the --data of `fiapx up`, or FIAPX_AUTH_DATABASE_URL.",
-        )
-    return open_database(sqlite_url(file))

@@ -29,8 +29,6 @@ State = Annotated[
         autocompletion=lambda: ["queued", "running", "completed", "failed", "cancelled"],
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many at most, the newest first.")]
-All = Annotated[bool, typer.Option("--all", help="All of them, without a limit.")]
 Things = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of jobs or videos.", show_default=False)]
 
 _PAGE = 100
@@ -39,8 +37,8 @@ _PAGE = 100
 def jobs(
     ctx: typer.Context,
     state: State = None,
-    limit: Limit = 20,
-    everything: All = False,
+    limit: flags.Limit = 20,
+    everything: flags.All = False,
     server: flags.Server = None,
     as_json: flags.AsJson = False,
 ) -> None:
@@ -56,8 +54,8 @@ def jobs(
 
 def videos(
     ctx: typer.Context,
-    limit: Limit = 20,
-    everything: All = False,
+    limit: flags.Limit = 20,
+    everything: flags.All = False,
     server: flags.Server = None,
     as_json: flags.AsJson = False,
 ) -> None:

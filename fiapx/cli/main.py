@@ -20,6 +20,7 @@ from fiapx.cli.dead import dead
 from fiapx.cli.doctor import doctor
 from fiapx.cli.failures import ReaderGone
 from fiapx.cli.help import PlainGroup
+from fiapx.cli.notifications import notifications
 from fiapx.cli.probe import probe
 from fiapx.cli.selection import LenientCommand
 from fiapx.cli.terminal import Terminal
@@ -51,7 +52,7 @@ _PANELS = {
         jobs.delete,
         jobs.videos,
     ),
-    "Server": (run.up, roles.serve, roles.worker, roles.notify, config, verify),
+    "Server": (run.up, roles.serve, roles.worker, roles.notify, config, verify, notifications),
 }
 for _panel, _functions in _PANELS.items():
     for _function in _functions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="Tell what it would give and take, and write nothing.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out videos whose output exists.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many at most, the newest first.")]
+All = Annotated[bool, typer.Option("--all", help="All of them, without a limit.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Data of `fiapx up`. [env: FIAPX_HOME]")]
 Output = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="OUT", help="A ZIP file, a folder, or - for standard output."),

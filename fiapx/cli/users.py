@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 users = typer.Typer(name="users", cls=PlainGroup, help="Accounts, on the server's own machine.", no_args_is_help=True)
 
-Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Data of `fiapx up`. [env: FIAPX_HOME]")]
-
 
 @users.command("list")
 def list_(
     ctx: typer.Context,
     search: Annotated[str, typer.Option("--search", metavar="TEXT", help="Only addresses with this in them.")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many at most.")] = 100,
-    data: Data = None,
+    data: flags.Data = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """List accounts in order of their addresses.
@@ -45,7 +43,7 @@ def list_(
 
 
 @users.command()
-def disable(ctx: typer.Context, email: flags.Email, data: Data = None, as_json: flags.AsJson = False) -> None:
+def disable(ctx: typer.Context, email: flags.Email, data: flags.Data = None, as_json: flags.AsJson = False) -> None:
     """Shut an account out: its sessions end at once, and it can open no new ones. Its jobs go on.
 
     Example: fiapx users disable ada@example.org
@@ -55,7 +53,7 @@ def disable(ctx: typer.Context, email: flags.Email, data: Data = None, as_json: 
 
 
 @users.command()
-def enable(ctx: typer.Context, email: flags.Email, data: Data = None, as_json: flags.AsJson = False) -> None:
+def enable(ctx: typer.Context, email: flags.Email, data: flags.Data = None, as_json: flags.AsJson = False) -> None:
     """Let an account log in again.
 
     Example: fiapx users enable ada@example.org
@@ -69,7 +67,7 @@ def set_role(
     ctx: typer.Context,
     email: flags.Email,
     role: Annotated[str, typer.Argument(metavar="user|admin", show_default=False, help="What it may do.")],
-    data: Data = None,
+    data: flags.Data = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Make an account an administrator's, or an ordinary one again; its sessions end.

@@ -38,10 +38,10 @@ class Notifier:
     A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID.
     """
 
-    def __init__(self, engine: Engine, mailer: Mailer, *, public_url: str, mail_from: str) -> None:
+    def __init__(self, engine: Engine, mailer: Mailer, renderer: Renderer) -> None:
         self._store = NotifyStore(engine)
         self._mailer = mailer
-        self._renderer = Renderer(public_url=public_url, mail_from=mail_from)
+        self._renderer = renderer
 
     def handle(self, event: Event) -> None:
         """Bus handler for `EVENTS`: remember to write a mail, or forget a user. Events that repeat do nothing."""

@@ -7,47 +7,86 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
+import structlog
 from email_validator import EmailNotValidError, validate_email
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from fiapx.core.errors import MailRejected
+from fiapx.core.errors import MailRejected, UsageError
 from fiapx.core.text import size, visible
+
+log = structlog.get_logger(__name__)
+
+_OURS: Final = Path(__file__).parent / "templates"
+
+Language = Literal["en", "pt-BR"]
 
 
 class Renderer:
-    """Renders mails from the templates next to this module. `public_url` is the base of links."""
+    """Renders mails in a language. `public_url` is the base of links.
 
-    def __init__(self, *, public_url: str, mail_from: str) -> None:
+    `templates` is an operator's own folder, whose files stand in for ours of the same name. Where one of them cannot
+    be rendered the mail is made of ours: a slip of the pen loses none. Raises UsageError if there is no such folder.
+    """
+
+    def __init__(
+        self, *, public_url: str, mail_from: str, language: Language = "en", templates: Path | None = None
+    ) -> None:
         self._url = public_url.rstrip("/")
         name, address = parseaddr(mail_from)
         self._from = Address(visible(name), addr_spec=address)
-        self._templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
-            autoescape=select_autoescape(["html"]),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._ours = _environment(_OURS / language)
+        self._own = self._ours
+        if templates is not None:
+            if not templates.is_dir():
+                raise UsageError(f"FIAPX_MAIL_TEMPLATES: {str(templates)!r} is no folder")
+            self._own = _environment(templates, _OURS / language)
 
     def render(self, event_id: str, recipient: str, data: Mapping[str, Any]) -> EmailMessage:
         """The mail for a job that ended. Its Message-ID depends on the event alone, so that a repeat is recognised.
 
         Raises MailRejected for an address that no mail can go to.
         """
-        name = _template(data)
-        context = _context(data, self._url)
         message = EmailMessage()
         message["From"] = self._from
         message["To"] = _address(recipient)
-        message["Subject"] = visible(self._templates.get_template(f"{name}.subject").render(context))
+        subject, text, html = self._texts(_template(data), _context(data, self._url))
+        message["Subject"] = visible(subject.strip())
         message["Date"] = formatdate()
         message["Message-ID"] = f"<{visible(event_id)}@{self._from.domain or 'localhost'}>"
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(self._templates.get_template(f"{name}.txt").render(context))
-        message.add_alternative(self._templates.get_template(f"{name}.html").render(context), subtype="html")
+        message.set_content(text)
+        message.add_alternative(html, subtype="html")
         return message
+
+    def _texts(self, name: str, context: Mapping[str, Any]) -> tuple[str, str, str]:
+        """The subject and both bodies."""
+        if self._own is not self._ours:
+            try:
+                return _rendered(self._own, name, context)
+            except Exception as error:  # noqa: BLE001 - whatever an operator wrote
+                log.warning("mail_template_broken", template=name, error=f"{type(error).__name__}: {error}")
+        return _rendered(self._ours, name, context)
+
+
+def _environment(*folders: Path) -> Environment:
+    """Templates of the first folder that has them. They reach what they are given, and nothing else of this program."""
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(folders),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _rendered(environment: Environment, name: str, context: Mapping[str, Any]) -> tuple[str, str, str]:
+    subject, text, html = (
+        environment.get_template(f"{name}.{kind}").render(context) for kind in ("subject", "txt", "html")
+    )
+    return subject, text, html
 
 
 def _template(data: Mapping[str, Any]) -> str:

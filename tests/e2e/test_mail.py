@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -14,7 +15,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from scripts.servers.process import free_port
-from tests.e2e.kit import Server
+from tests.e2e.kit import Server, run
 from tests.processing_kit import eventually
 
 
@@ -64,6 +65,16 @@ def test_each_job_that_ended_gives_one_mail(inbox: Inbox, port: int, clip: Path,
         eventually(lambda: len(server.logged("mail_sent")) >= 2)
         time.sleep(1.5)  # a restart repeats none
         assert ana.job(cancelled)["state"] == "cancelled"
+        told = json.loads(run(tmp_path, "notifications", "--json").stdout)["notifications"]
+        unknown = run(tmp_path, "notifications", "--state", "lost")
+        none = run(tmp_path, "notifications", "--state", "failed", "--to", ana.email.upper())
+    assert [(mail["job_id"], mail["state"], len(mail["attempts"])) for mail in told] == [
+        (bad, "sent", 1),
+        (good, "sent", 1),
+    ]
+    assert {(mail["recipient"], mail["attempts"][0]["state"]) for mail in told} == {(ana.email, "sent")}
+    assert (none.returncode, none.stdout) == (0, "")
+    assert (unknown.returncode, "there is no state lost" in unknown.stderr) == (2, True)
     assert [one.rcpt_tos for one in inbox.envelopes] == [[ana.email]] * 2
     mails = inbox.mails()
     assert set(mails) == {"Your frames are ready: clip.mp4", "No frames from notes.mp4"}

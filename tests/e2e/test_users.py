@@ -109,7 +109,7 @@ def test_while_the_server_runs(server: Server, ana: Account, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("list",), "there are no accounts in"),
+        (("list",), "there is no data in"),
         (("set-role", EMAIL, "owner"), "there is no role owner"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select, update
 
-from fiapx.core.errors import MailRejected, Unavailable
+from fiapx.core.errors import (
+    CrashLoop,
+    DecoderFailed,
+    FiapxError,
+    MailRejected,
+    MediaError,
+    NoSpace,
+    Unavailable,
+    UsageError,
+)
 from fiapx.core.events import JOB_CANCELLED, JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
 from fiapx.notify import tables
+from fiapx.notify.history import History
 from fiapx.notify.notifier import BACKOFF, Notifier
+from fiapx.notify.render import Renderer
 from fiapx.notify.store import NotifyStore
 from tests.postgres import Databases
 
@@ -52,8 +64,9 @@ def engine(databases: Databases) -> Engine:
 
 @pytest.fixture
 def build(engine: Engine) -> Callable[..., Notifier]:
-    def build(postbox: Postbox) -> Notifier:
-        return Notifier(engine, postbox, public_url="http://127.0.0.1:8000/", mail_from="fiapx <no-reply@fiapx.test>")
+    def build(postbox: Postbox, **templates: Any) -> Notifier:
+        sender = "fiapx <no-reply@fiapx.test>"
+        return Notifier(engine, postbox, Renderer(public_url="http://127.0.0.1:8000/", mail_from=sender, **templates))
 
     return build
 
@@ -80,9 +93,9 @@ def attempts(engine: Engine) -> list[tuple[int, str, str | None]]:
         return [(row.attempt, row.status, row.error) for row in connection.execute(query)]
 
 
-def render(build: Callable[..., Notifier], event: Event) -> EmailMessage:
+def render(build: Callable[..., Notifier], event: Event, **templates: Any) -> EmailMessage:
     postbox = Postbox()
-    notifier = build(postbox)
+    notifier = build(postbox, **templates)
     notifier.handle(event)
     notifier.deliver_due()
     (mail,) = postbox.mails
@@ -138,6 +151,66 @@ def test_warnings_and_failures_have_their_own_mails(build: Callable[..., Notifie
         assert "The video is damaged." in body
         assert "corrupt_media" in body
         assert "fiapx retry 7b0e" in body
+
+
+def test_mails_speak_portuguese(build: Callable[..., Notifier]) -> None:
+    mail = render(build, event(warnings=[{"code": "x", "message": "O vídeo <acaba> cedo."}]), language="pt-BR")
+    assert mail["Subject"] == "Seus quadros estão prontos, com avisos: clip.mp4"
+    text, html = bodies(mail)
+    assert text.startswith("12 quadros de clip.mp4 em um ZIP de 1,3 MB.\n")
+    assert "- O vídeo <acaba> cedo." in text
+    assert "<li>O vídeo &lt;acaba&gt; cedo.</li>" in html
+    assert 'lang="pt-BR"' in html
+    assert render(build, event(id_="e2"), language="pt-BR")["Subject"] == "Seus quadros estão prontos: clip.mp4"
+    causes: list[type[FiapxError]] = [*MediaError.__subclasses__(), CrashLoop, NoSpace]
+    for number, cause in enumerate(causes):
+        if cause is DecoderFailed:  # its jobs end as a crash loop
+            continue
+        failed = event(JOB_FAILED, f"f{number}", error_code=cause.code, error_message=cause().message)
+        mail = render(build, failed, language="pt-BR")
+        assert mail["Subject"] == "Nenhum quadro de clip.mp4"
+        for body in bodies(mail):
+            assert cause().message not in body
+            assert f"({cause.code})" in body
+
+
+def test_an_operators_templates_stand_in_for_ours(build: Callable[..., Notifier], tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "completed.subject").write_text("ACME: {{ video_name }}\n\n")
+    (own / "base.html").write_text("<h1>ACME</h1>{% block content %}{% endblock %}")
+    mail = render(build, event(), language="pt-BR", templates=own)
+    assert mail["Subject"] == "ACME: clip.mp4"
+    text, html = bodies(mail)
+    assert text.startswith("12 quadros de clip.mp4")
+    assert html.startswith("<h1>ACME</h1>")
+    assert "12 quadros" in html
+    with pytest.raises(UsageError, match="is no folder"):
+        build(Postbox(), templates=own / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"{{ nobody }}",
+        b"{% if %}",
+        b"{{ 1 // 0 }}",
+        b"\xff",
+        b"{{ ''.__class__.__mro__ }}",
+        b"{{ warnings.append('x') }}",
+        b"{% include 'nothing.txt' %}",
+        b"{% include '../en/completed.txt' %}",
+    ],
+)
+def test_a_broken_template_loses_no_mail(
+    engine: Engine, build: Callable[..., Notifier], broken: bytes, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "completed.txt").write_bytes(broken)
+    mail = render(build, event(), templates=own)
+    assert "12 frames of clip.mp4" in bodies(mail)[0]
+    assert rows(engine) == [("sent", 1)]
 
 
 @pytest.mark.parametrize(
@@ -289,3 +362,29 @@ def test_a_deleted_user_is_forgotten_and_gets_no_mail(engine: Engine, build: Cal
     with engine.connect() as connection:
         for table in (tables.deliveries, tables.delivery_log):
             assert "ana" not in str(connection.execute(select(table)).all())
+
+
+def test_operators_see_what_became_of_each_mail(engine: Engine, build: Callable[..., Notifier]) -> None:
+    postbox = Postbox(Unavailable("451 later"), MailRejected("550 no such user"))
+    notifier = build(postbox)
+    for number in range(4):
+        notifier.handle(event(id_=f"e{number}", email=None if number == 3 else f"u{number}@example.com"))
+        notifier.deliver_due()
+    history = History(engine)
+    told = {mail.recipient: mail for mail in history.mails(limit=None)}
+    assert {name: (mail.state, mail.reason) for name, mail in told.items()} == {
+        "u0@example.com": ("pending", "451 later"),
+        "u1@example.com": ("failed", "550 no such user"),
+        "u2@example.com": ("sent", ""),
+        None: ("skipped", ""),
+    }
+    waiting = told["u0@example.com"]
+    (attempt,) = waiting.attempts
+    assert (waiting.job_id, attempt.number, attempt.state) == ("7b0e", 1, "retry")
+    assert waiting.next_attempt_ms is not None
+    assert attempt.ended_ms is not None
+    assert waiting.next_attempt_ms > attempt.ended_ms >= attempt.started_ms
+    assert [mail.recipient for mail in history.mails(state="failed", limit=9)] == ["u1@example.com"]
+    assert [mail.state for mail in history.mails(recipient="u2@example.com", limit=9)] == ["sent"]
+    created = [mail.created_ms for mail in history.mails(limit=2)]
+    assert created == sorted((mail.created_ms for mail in told.values()), reverse=True)[:2]

@@ -46,6 +46,8 @@ def doctor(ctx: typer.Context, server: flags.Server = None, as_json: flags.AsJso
 
     Check as well whatever the settings name: databases, Redis, RabbitMQ, storage,
     mail server, services; within three seconds, side by side. Secrets are not shown.
+    Queues that are not there yet are declared, as every role does; storage is tried
+    with one small object, which goes again.
 
     The exit code is 1 if something that is needed is broken.
 

@@ -125,11 +125,14 @@ def test_the_last_administrator_stays(api: Api, root: str, administration: Admin
     me, ana = administration.found(ROOT).id, administration.found(ANA).id
     assert_problem(api("POST", f"/users/{me}/disable", root), 409, "last_admin")
     assert_problem(api("POST", f"/users/{me}/role", root, json={"role": "user"}), 409, "last_admin")
+    assert_problem(api("DELETE", "/me", root, json={"password": PASSWORD}), 409, "last_admin")
+    assert api("GET", "/me", root).status_code == 200  # with its session
     administration.set_role(ana, "admin", "test")
     administration.disable(ana, "test")  # one who cannot log in is of no use
     assert_problem(api("POST", f"/users/{me}/disable", root), 409, "last_admin")
     administration.enable(ana, "test")
-    assert api("POST", f"/users/{me}/disable", root).status_code == 200
+    assert api("DELETE", "/me", root, json={"password": PASSWORD}).status_code == 204
+    assert [user.email for user in administration.users()] == [ANA, BOB]
 
 
 def test_two_who_drop_each_other_at_once_leave_one(api: Api, engine: Engine, administration: Administration) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from fiapx.core.errors import LastAdmin, NotFound
+from fiapx.core.errors import NotFound
 from fiapx.server.auth.administration import Change, Role
 from fiapx.server.auth.service import User
-from fiapx.server.auth.store import Accounts, end_sessions, user_of
+from fiapx.server.auth.store import Accounts, end_sessions, leave_an_admin, user_of
 from fiapx.server.auth.tables import sessions, users
 from fiapx.server.sql import now_ms
 
@@ -27,7 +27,7 @@ class SqlDirectory(Accounts):
     def disable(self, user_id: str) -> Change:
         """Raises NotFound and LastAdmin."""
         with self._engine.begin() as connection:
-            _leave_an_admin(connection, user_id)
+            leave_an_admin(connection, user_id)
             user = _locked(connection, user_id)
             if user.disabled_ms is not None:
                 return Change(user)
@@ -43,21 +43,9 @@ class SqlDirectory(Accounts):
         """Raises NotFound and LastAdmin."""
         with self._engine.begin() as connection:
             if role != "admin":
-                _leave_an_admin(connection, user_id)
+                leave_an_admin(connection, user_id)
             user = _locked(connection, user_id)
             return Change(user) if user.role == role else _change(connection, user_id, role=role)
-
-
-def _leave_an_admin(connection: Connection, user_id: str) -> None:
-    """Raises LastAdmin where nobody but this user can administrate. Two who drop each other wait for one another."""
-    admins = (
-        select(users.c.id)
-        .where(users.c.role == "admin", users.c.disabled_ms.is_(None))
-        .order_by(users.c.id)
-        .with_for_update()
-    )
-    if list(connection.scalars(admins)) == [user_id]:
-        raise LastAdmin
 
 
 def _locked(connection: Connection, user_id: str) -> User:

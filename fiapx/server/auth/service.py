@@ -158,7 +158,7 @@ class AuthService:
         self._on_ended(self._store.change_password(user, self._passwords.hash(new), identity.session_id))
 
     def delete_account(self, identity: Identity, password: str, address: str) -> None:
-        """Delete the account and its sessions, and tell the other services. Raises as above."""
+        """Delete the account and its sessions, and tell the other services. Raises as above, and LastAdmin."""
         user = self.account(identity)
         self._confirm(user, user.email, password, address)
         self._on_ended(self._store.delete_user(user))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from fiapx.core.errors import EmailTaken, InvalidCredentials
+from fiapx.core.errors import EmailTaken, InvalidCredentials, LastAdmin
 from fiapx.core.events import USER_DELETED
 from fiapx.core.ports import Identity
 from fiapx.server.auth.keys import StoredKey
@@ -79,8 +79,12 @@ class AuthStore(Accounts):
             raise EmailTaken from None
 
     def delete_user(self, user: User) -> list[str]:
-        """Also ends its sessions, returns them, and tells the other services. Raises InvalidCredentials as above."""
+        """Also ends its sessions, returns them, and tells the other services.
+
+        Raises InvalidCredentials as above, and LastAdmin.
+        """
         with self._engine.begin() as connection:
+            leave_an_admin(connection, user.id)
             ended = end_sessions(connection, sessions.c.user_id == user.id)
             same = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
             if not connection.execute(delete(users).where(same)).rowcount:
@@ -156,6 +160,18 @@ class AuthStore(Accounts):
                 connection.execute(insert(signing_keys).values(**values, created_ms=now_ms()))
         except IntegrityError:
             return
+
+
+def leave_an_admin(connection: Connection, user_id: str) -> None:
+    """Raises LastAdmin where nobody but this user can administrate. Two who drop each other wait for one another."""
+    admins = (
+        select(users.c.id)
+        .where(users.c.role == "admin", users.c.disabled_ms.is_(None))
+        .order_by(users.c.id)
+        .with_for_update()
+    )
+    if list(connection.scalars(admins)) == [user_id]:
+        raise LastAdmin
 
 
 def end_sessions(connection: Connection, which: ColumnElement[bool]) -> list[str]:

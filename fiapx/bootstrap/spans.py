@@ -29,13 +29,14 @@ class OneComplaint(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._well = True
+        self.well = True
+        """The last batch was taken, or none was sent yet."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
         well = result is SpanExportResult.SUCCESS
-        if well != self._well:
-            self._well = well
+        if well != self.well:
+            self.well = well
             if well:
                 log.info("traces_taken_again")
             else:

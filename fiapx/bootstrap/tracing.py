@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 import fiapx
 from fiapx.settings import Settings
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import Sampler
 
-log = structlog.get_logger(__name__)
+    from fiapx.bootstrap.spans import OneComplaint
 
 _TIMEOUT: Final = 5.0
 """Seconds for all tries to send a batch; a collector that is away costs nobody else any time."""
@@ -37,25 +35,33 @@ def tracing(settings: Settings, service: str, *, edge: bool = False) -> Iterator
     if not url:
         yield
         return
-    provider = _provider(url, service, sampler(settings.trace_sample, edge=edge))
+    exporter = _exporter(url)
+    provider = _provider(exporter, service, sampler(settings.trace_sample, edge=edge))
     try:
         yield
     finally:
         ending = Thread(target=provider.shutdown, daemon=True)  # it tries to send the rest for as long as half a minute
         ending.start()
-        ending.join(_LAST_WORDS)
+        ending.join(_LAST_WORDS if exporter.well else 0)
 
 
-def _provider(url: str, service: str, choice: Sampler) -> TracerProvider:
-    from opentelemetry import propagate, trace
+def _exporter(url: str) -> OneComplaint:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from fiapx.bootstrap.spans import OneComplaint
+
+    return OneComplaint(OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT))
+
+
+def _provider(exporter: OneComplaint, service: str, choice: Sampler) -> TracerProvider:
+    from opentelemetry import propagate, trace
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     from fiapx.adapters.sql_spans import trace_statements
-    from fiapx.bootstrap.spans import Discretion, OneComplaint
+    from fiapx.bootstrap.spans import Discretion
 
     about = {
         "service.namespace": "fiapx",
@@ -70,8 +76,7 @@ def _provider(url: str, service: str, choice: Sampler) -> TracerProvider:
         shutdown_on_exit=False,
     )
     provider.add_span_processor(Discretion())
-    exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT)
-    provider.add_span_processor(BatchSpanProcessor(OneComplaint(exporter)))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     propagate.set_global_textmap(TraceContextTextMapPropagator())  # and no baggage, which clients could fill
     trace.set_tracer_provider(provider)
     trace_statements()

@@ -13,6 +13,10 @@ from fiapx.core.errors import NoSpace
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+WRITE: Final = 256 * 1024
+"""Bytes of one system call. For more, Linux takes huge pages, which a virtual machine must first get from its host:
+that takes ten times as long as the copying."""
+
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:

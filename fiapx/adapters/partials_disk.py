@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from fiapx.adapters.folders import full_disk_told, leave_room, make_folder, sync_folder
+from fiapx.adapters.folders import WRITE, full_disk_told, leave_room, make_folder, sync_folder
 from fiapx.adapters.keys import TEMPORARY, checked
 from fiapx.core.errors import NotFound
 from fiapx.core.ports import InUse
@@ -124,7 +124,7 @@ class DiskPartialWriter:
         with full_disk_told():
             leave_room(self._path.parent, self._reserve)
             while done < len(view):
-                done += os.pwrite(self._fd, view[done:], self._position + done)
+                done += os.pwrite(self._fd, view[done : done + WRITE], self._position + done)
         self._position += done
         return done
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from fiapx.adapters.folders import full_disk_told, leave_room, make_folder, sync_folder
+from fiapx.adapters.folders import WRITE, full_disk_told, leave_room, make_folder, sync_folder
 from fiapx.adapters.keys import TEMPORARY, checked
 from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
@@ -115,7 +115,7 @@ class DiskWriter:
             leave_room(self._path.parent, self._reserve)
             written = 0
             while written < len(view):
-                written += os.write(self._fd, view[written:])
+                written += os.write(self._fd, view[written : written + WRITE])
         return written
 
     def commit(self) -> None:

@@ -55,6 +55,23 @@ def test_it_is_refused_before_its_bytes_have_come(service: Processing, client: h
         assert connection.recv(4096).startswith(b"HTTP/1.1 429 ")
 
 
+def test_a_resumable_upload_is_refused_at_its_beginning_and_not_at_its_end(
+    service: Processing, client: httpx.Client
+) -> None:
+    """Nobody sends gigabytes for nothing: an upload that was begun becomes its job, however many there are by then."""
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "4", "Upload-Metadata": "options e30="}
+    begun = client.post("/uploads", headers=tus)
+    assert begun.status_code == 201
+    for _ in range(2):
+        upload(client)
+    refused = client.post("/uploads", headers=tus)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
+    body = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    ended = client.patch(begun.headers["location"], headers=body, content=b"0123")
+    assert ended.status_code == 204
+    assert client.get(f"/jobs/{ended.headers['fiapx-job-id']}").json()["state"] == "queued"
+
+
 def test_the_queue_is_bounded(service: Processing, client: httpx.Client) -> None:
     for _ in range(4):
         service.queue_job(BOB)

@@ -285,8 +285,8 @@ def hosting() -> Iterator[Host]:
         listener.close()
 
 
-def eventually(true: Callable[[], bool], timeout: float = 10) -> None:
-    """Wait until something has come true."""
+def eventually(true: Callable[[], bool], timeout: float = 60) -> None:
+    """Wait until something has come true. Patience costs nothing where it does: the machine may be busy."""
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, "did not come true in time"

@@ -160,12 +160,12 @@ class Server:
         if self._process is not None:
             self.terminate()
             try:
-                self.wait(15)
+                self.wait(_START)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self.wait()
                 raise
-        eventually(lambda: not traces(self.folder), timeout=5)
+        eventually(lambda: not traces(self.folder), timeout=20)
 
 
 class Account:

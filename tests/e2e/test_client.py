@@ -194,4 +194,4 @@ def test_with_an_account_go_its_objects(
     assert ana.request("GET", "/jobs").status_code == 401
     assert ana.run(tmp_path, "whoami").returncode == 4
     eventually(lambda: not names & server.files() and not server.files("tmp"))
-    eventually(lambda: not server.decoders(), timeout=3)
+    eventually(lambda: not server.decoders(), timeout=20)

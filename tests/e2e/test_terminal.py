@@ -101,6 +101,6 @@ def test_ctrl_c_leaves_nothing(long: Path, tmp_path: Path) -> None:
     code, output = screen.end()
     assert (code, output) == (130, "")
     assert list(tmp_path.iterdir()) == []
-    eventually(lambda: not traces(tmp_path), timeout=2)
+    eventually(lambda: not traces(tmp_path), timeout=20)
     assert "Traceback" not in screen.shown
     assert "\x1b[?25h" in screen.shown  # the cursor is back

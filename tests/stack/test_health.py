@@ -80,7 +80,7 @@ def test_every_dependency_and_role_is_watched(stack: Stack) -> None:
 def test_what_is_away_is_named_and_nothing_else(stack: Stack, name: str) -> None:
     with TROUBLES[name](stack):
         for gateway in stack.of("gateway"):
-            eventually(partial(_alone_sick, gateway, name), 20)
+            eventually(partial(_alone_sick, gateway, name), 60)
         started = time.monotonic()
         assert sick(stack.of("gateway")[0]) == {name}
         seconds = time.monotonic() - started

@@ -124,7 +124,7 @@ def test_without_postgresql_all_is_refused_politely_and_comes_back(
         assert int(refused.headers["Retry-After"]) > 0
         assert httpx.get(f"{processing.url}{API}/health/live").status_code == 200
         assert httpx.get(f"{processing.url}{API}/health/ready").status_code == 503
-        eventually(partial(_alone_sick, gateway, "postgresql"), 20)
+        eventually(partial(_alone_sick, gateway, "postgresql"), 60)
     finally:
         {"stopped": stack.postgres.start, "paused": stack.postgres.resume}[trouble]()
     eventually(lambda: ana.client.get("/auth/me").status_code == 200, 30)

@@ -176,7 +176,7 @@ def test_the_relay_publishes_promptly_and_once(service: Processing) -> None:
     thread = threading.Thread(target=service.relay.run, args=(stop,))
     thread.start()
     wanted = [service.queue_job() for _ in range(3)]
-    eventually(lambda: seen == wanted, timeout=5)
+    eventually(lambda: seen == wanted, timeout=20)
     stop.set()
     service.wake.set()
     thread.join()

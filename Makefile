@@ -9,13 +9,14 @@ PORT    ?= 8000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack compose-secrets test exact check format bench clean
+.PHONY: help demo stack compose-secrets test chaos exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
 	@echo "make stack   run every role as a process, on private PostgreSQL, RabbitMQ and Redis (N=2: two of each)"
 	@echo "make compose-secrets    make what compose/compose.yaml needs; then docker compose up"
 	@echo "make test    run all tests"
+	@echo "make chaos   kill workers, services and RabbitMQ for three minutes while 300 videos are uploaded"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
 	@echo "make exact   compare the pixels of STREAMS=1000 random videos with FFmpeg's"
@@ -45,6 +46,9 @@ compose-secrets:
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+chaos: $(VENV)/dev.stamp
+	FIAPX_CHAOS_SECONDS=180 FIAPX_CHAOS_UPLOADS=300 $(BIN)/pytest -q -s -n 0 tests/stack/test_chaos.py $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

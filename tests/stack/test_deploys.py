@@ -1,20 +1,14 @@
-"""Roles are replaced one by one, are away for a while, or are killed, while uploads keep coming."""
+"""Roles are replaced one by one, or are away for a while, while uploads keep coming."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 from pathlib import Path
 
 import httpx
 
 from scripts.stack import RoleProcess, Stack
-from tests.processing_kit import eventually
 from tests.stack.kit import API, Logs, User, away, verified
-from tests.stack.uploads import REFUSED, Uploads, all_end_once, uploading
-
-KILLS = int(os.environ.get("FIAPX_KILLS", "3"))
+from tests.stack.uploads import Uploads, all_end_once, uploading
 
 
 def test_every_role_is_replaced_under_load(stack: Stack, ana: User, clip: Path, logs: Logs) -> None:
@@ -57,26 +51,3 @@ def test_mails_wait_for_notify_and_come_once(stack: Stack, ana: User, clip: Path
             ana.completed(job_id)
         assert not set(uploads.jobs) & {told["job_id"] for told in logs.events("notify", "mail_queued")}
     all_end_once(uploads, logs)
-
-
-def test_processing_that_is_killed_at_random_keeps_its_books(stack: Stack, ana: User, clip: Path, logs: Logs) -> None:
-    """Between the object and its rows, between two inserts, before the answer: what has no row is swept."""
-    choice = random.Random(1)
-    with uploading(ana, stack.url, clip) as uploads:
-        for number in range(KILLS):
-            victim = stack.of("processing")[number % 2]
-            uploads.wait_for_more(choice.randrange(1, 6))
-            victim.stop(signal.SIGKILL)
-            victim.start()
-            victim.wait()
-    print(f"\n{KILLS} kills: {dict(uploads.statuses())}")
-    assert set(uploads.statuses()) <= {201, 502, 503}
-    assert REFUSED not in uploads.statuses()
-    all_end_once(uploads, logs)
-    eventually(lambda: _objects_without_rows(stack) == 0, 60)
-
-
-def _objects_without_rows(stack: Stack) -> int:
-    counts = verified(stack)
-    missing: int = counts["objects"] - counts["videos"] - counts["results"]
-    return missing

@@ -13,6 +13,7 @@ from fiapx.media.model import Source
 from fiapx.media.task import Task, perform
 from fiapx.server.processing.model import PartClaim
 from fiapx.worker.attempt import Workshop
+from fiapx.worker.deference import Deference, NextJob
 from fiapx.worker.hand import Hand
 from fiapx.worker.monitor import Monitor
 from fiapx.worker.split import Sharing
@@ -23,10 +24,18 @@ log = structlog.get_logger(__name__)
 class PartAttempt:
     """Makes one part. Whatever goes wrong, the job's own worker tries the part next, and tells of it.
 
-    Setting `cancelled` from outside gives the part back.
+    Setting `cancelled` from outside gives the part back, and so does a job that waits: it is in `deference` then.
     """
 
-    def __init__(self, workshop: Workshop, sharing: Sharing, claim: PartClaim, hand: Hand, started: float) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        sharing: Sharing,
+        claim: PartClaim,
+        hand: Hand,
+        started: float,
+        next_job: NextJob,
+    ) -> None:
         self._shop = workshop
         self._sharing = sharing
         self._claim = claim
@@ -34,6 +43,7 @@ class PartAttempt:
         self._started = started
         self._log = log.bind(job_id=claim.job_id, kind=claim.kind, part=claim.number)
         self.cancelled = Event()
+        self.deference = Deference(next_job, self.cancelled)
 
     def run(self) -> None:
         """Never raises: a part that cannot even be reported is taken over once its lease is over."""
@@ -48,13 +58,16 @@ class PartAttempt:
 
     def _run(self) -> None:
         try:
-            with Monitor(
-                self._sharing.parts,
-                self._claim,
-                self.cancelled,
-                heartbeat=self._sharing.heartbeat,
-                started=self._started,
-            ) as monitor:
+            with (
+                self.deference,
+                Monitor(
+                    self._sharing.parts,
+                    self._claim,
+                    self.cancelled,
+                    heartbeat=self._sharing.heartbeat,
+                    started=self._started,
+                ) as monitor,
+            ):
                 self._work(monitor)
         except LeaseLost:
             self._log.info("part_discarded")
@@ -70,6 +83,7 @@ class PartAttempt:
                 self._log.info("part_discarded")
             elif self.cancelled.is_set():
                 parts.release(self._claim)
+                self._log.info("part_released")
             else:
                 parts.fail(self._claim)
                 self._log.warning("part_failed", error=str(error))

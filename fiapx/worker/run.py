@@ -11,6 +11,7 @@ import structlog
 
 from fiapx.core.ports import Bus
 from fiapx.media.nursery import Nursery
+from fiapx.server.processing.model import Claim
 from fiapx.worker.attempt import Attempt, Workshop
 from fiapx.worker.hand import Hand
 from fiapx.worker.helping import PartAttempt
@@ -81,6 +82,12 @@ class Worker:
         if attempt is None:
             hand.close()
             return False
+        self._run(attempt)
+        if isinstance(attempt, PartAttempt) and (job := attempt.deference.job):
+            self._run(Attempt(self._shop, job, hand, attempt.deference.started))
+        return True
+
+    def _run(self, attempt: Attempt | PartAttempt) -> None:
         with self._lock:
             self._running.add(attempt)
             if self._hurry.is_set():
@@ -90,7 +97,6 @@ class Worker:
         finally:
             with self._lock:
                 self._running.discard(attempt)
-        return True
 
     def _claimed(self, hand: Hand) -> Attempt | PartAttempt | None:
         started, sharing = time.monotonic(), self._shop.sharing
@@ -99,8 +105,14 @@ class Worker:
         if claim := self._shop.leases.claim():
             return Attempt(self._shop, claim, hand, started)
         if sharing and (part := sharing.parts.claim()):
-            return PartAttempt(self._shop, sharing, part, hand, started)
+            return PartAttempt(self._shop, sharing, part, hand, started, self._next_job)
         return None
+
+    def _next_job(self) -> Claim | None:
+        """For those who make parts."""
+        if self._stopping.is_set() or self._shop.storage.resting() or not self._shop.leases.waits():
+            return None
+        return self._shop.leases.claim()
 
     def _release(self) -> None:
         with self._lock:

@@ -22,7 +22,7 @@ from fiapx.worker.run import Worker
 from fiapx.worker.split import Sharing
 from tests.media.clips import X264, Clip
 from tests.media.extracting import run
-from tests.processing_kit import Processing, eventually, processing
+from tests.processing_kit import BOB, Processing, eventually, processing
 
 CLIP = Clip("long.mp4", (*X264, "-bf", "2", "-g", "20"), frames=400)
 SMALL = 0.01
@@ -170,3 +170,36 @@ def test_a_cancelled_job_frees_its_helpers(service: Processing, video: Path, mon
         assert result(service, again)
     service.maintenance.sweep()
     nothing_is_left(service)
+
+
+def test_a_helper_drops_its_part_for_a_job(service: Processing, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another user: the large job's own worker is busy, and the helper would be so for ever."""
+    helping_now = threading.Event()
+    original = task.perform
+
+    def perform(*arguments: Any, cancelled: threading.Event, **options: Any) -> None:
+        if not helping_now.is_set():
+            helping_now.set()
+            assert cancelled.wait(60)
+        original(*arguments, cancelled=cancelled, **options)
+
+    monkeypatch.setattr(helping, "perform", perform)
+    large = queue(service, video, fps="25")
+    with working(service), working(service):
+        assert helping_now.wait(30)
+        small = service.queue_job(BOB, extract_options(fps="1"), video.name, video.read_bytes())
+        assert result(service, small) == run(video, fps="1").data
+        assert result(service, large) == run(video, fps="25").data
+    assert service.row(small).finished_ms < service.row(large).finished_ms
+    assert service.row(small).attempt == service.row(large).attempt == 1
+    nothing_is_left(service)
+
+
+def test_parts_that_wait_count_like_a_job_that_waits(service: Processing, video: Path) -> None:
+    queue(service, video, fps="25")
+    claim, parts = service.claim(), parts_of(service)
+    assert service.reads.oldest_waiting() is None
+    parts.plan(claim, "frames", ["{}"])
+    assert service.reads.oldest_waiting() is not None
+    assert parts.claim_of(claim, "frames")
+    assert service.reads.oldest_waiting() is None

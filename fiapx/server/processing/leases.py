@@ -38,6 +38,11 @@ class Leases:
         self.lease = lease
         self._retry_delay = retry_delay
 
+    def waits(self) -> bool:
+        """Is there a job to claim? Takes no lock."""
+        with self._transitions.reader.connect() as connection:
+            return connection.scalar(select(jobs.c.id).where(claimable()).limit(1)) is not None
+
     def claim(self) -> Claim | None:
         """Take the fairest queued job, or None. The attempt counts as failed until it ends otherwise."""
         with self._transitions.begin() as connection:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Row, Table, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Table, and_, exists, func, or_, select, tuple_
 
 from fiapx.core.errors import NotFound
 from fiapx.core.jobs import LIVE, JobState
 from fiapx.server.processing.model import Cursor, Job, QueueStatus, Video
-from fiapx.server.processing.tables import jobs, user_versions, videos
+from fiapx.server.processing.tables import jobs, parts, user_versions, videos
 from fiapx.server.processing.waiting import claimable, waits_since
 from fiapx.server.sql import now_ms, reader
 
@@ -85,11 +85,13 @@ class Reads:
         return QueueStatus(queued, running or 0, max(0, now - oldest) if oldest else 0)
 
     def oldest_waiting(self) -> float | None:
-        """Seconds that a worker could have had the job that waits longest; None where none waits."""
-        query = select(func.min(waits_since()), now_ms()).where(claimable())
+        """Seconds that a worker could have had the job that waits longest, or a part of the job that has run longest;
+        None where none waits."""
+        helpless = select(jobs.c.started_ms.label("since")).where(jobs.c.state == JobState.RUNNING, _has_waiting_part())
+        since = select(waits_since().label("since")).where(claimable()).union_all(helpless).subquery()
         with self._engine.connect() as connection:
-            since, now = connection.execute(query).one()
-        return None if since is None else max(0, now - since) / 1000
+            oldest, now = connection.execute(select(func.min(since.c.since), now_ms())).one()
+        return None if oldest is None else max(0, now - oldest) / 1000
 
     def _number(self, limit: int, *which: ColumnElement[bool]) -> int:
         some = select(jobs.c.id).where(*which).limit(limit).subquery()
@@ -111,6 +113,11 @@ class Reads:
         query = select(table).where(which).order_by(table.c.created_ms.desc(), table.c.id.desc()).limit(limit)
         with self._engine.connect() as connection:
             return list(connection.execute(query))
+
+
+def _has_waiting_part() -> ColumnElement[bool]:
+    free = and_(parts.c.made.is_(False), parts.c.failures == 0, parts.c.lease_token.is_(None))
+    return exists().where(parts.c.job_id == jobs.c.id, free)
 
 
 def _noun(kind: type[Noun], row: Row[Any]) -> Noun:

@@ -26,7 +26,7 @@ from tests.processing_kit import eventually
 
 MIB = 1024 * 1024
 KILLS = int(os.environ.get("FIAPX_KILLS", "10"))
-SIZE = 80 * MIB + 12_345
+SIZE = int(os.environ.get("FIAPX_RESUME_MB", "80")) * MIB + 12_345
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
@@ -34,7 +34,10 @@ TUS = {"Tus-Resumable": "1.0.0"}
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """No video, but bytes like no others."""
     path = tmp_path_factory.mktemp("big") / "big.mp4"
-    path.write_bytes(random.Random(1).randbytes(SIZE))
+    dice = random.Random(1)
+    with path.open("wb") as file:
+        for start in range(0, SIZE, MIB):
+            file.write(dice.randbytes(min(MIB, SIZE - start)))
     return path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.kit import Account, Server, get
@@ -64,6 +66,28 @@ def test_uploads_end_before_the_databases_suffer(small_disk: Path, tmp_path: Pat
         assert codes[-1] == 507
         assert server.account().get("/auth/me")  # room is left for rows
         assert get(f"{server.url}/api/v1/health/ready").status_code == 503
+
+
+def test_a_resumable_upload_goes_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    filler, size = tmp_path / "data" / "filler", 12 * MIB
+    filler.write_bytes(bytes(13 * MIB))
+    content, tus = os.urandom(size), {"Tus-Resumable": "1.0.0"}
+    with Server(tmp_path) as server:
+        ana = server.account()
+        upload_id = ana.request("POST", "/uploads", headers={**tus, "Upload-Length": str(size)}).json()["id"]
+
+        def send(start: int) -> httpx.Response:
+            own = {"Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
+            return ana.request("PATCH", f"/uploads/{upload_id}", headers=tus | own, content=content[start:])
+
+        assert send(0).status_code == 507
+        kept = int(ana.get(f"/uploads/{upload_id}")["offset"])
+        assert 0 < kept < size
+        filler.unlink()
+        ended = send(kept)
+        assert ended.status_code == 204, ended.text
+        video = ana.get(f"/videos/{ended.headers['fiapx-video-id']}")
+        assert video["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_a_full_database_is_told_and_survives(small_disk: Path, tmp_path: Path) -> None:

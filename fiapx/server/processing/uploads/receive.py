@@ -73,10 +73,10 @@ async def receive(
                 async with _until_superseded(uploads, claim):
                     async for chunk in body:
                         await stretch.feed(chunk)
+                await stretch.finish()
             except (ClientDisconnect, NoSpace):
                 await stretch.salvage()
                 raise
-            await stretch.finish()
         finally:
             await stretch.settle()
     return stretch.offset, stretch.sha256

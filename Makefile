@@ -9,7 +9,7 @@ PORT    ?= 8000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack compose-secrets test chaos exact check format bench clean
+.PHONY: help demo stack compose-secrets test chaos faults exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
@@ -17,6 +17,7 @@ help:
 	@echo "make compose-secrets    make what compose/compose.yaml needs; then docker compose up"
 	@echo "make test    run all tests"
 	@echo "make chaos   kill workers, services and RabbitMQ for three minutes while 300 videos are uploaded"
+	@echo "make faults  break everything, with outages of a minute, and show as a table what came of it"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
 	@echo "make exact   compare the pixels of STREAMS=1000 random videos with FFmpeg's"
@@ -49,6 +50,9 @@ test: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp
 	FIAPX_CHAOS_SECONDS=180 FIAPX_CHAOS_UPLOADS=300 $(BIN)/pytest -q -s -n 0 tests/stack/test_chaos.py $(ARGS)
+
+faults: $(VENV)/dev.stamp
+	FIAPX_FAULT_SECONDS=60 FIAPX_KILLS=20 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup --timeout 900 --faults $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -99,6 +99,7 @@ def test_smtp_delivers_the_mail(port: int, inbox: Inbox) -> None:
     assert b"\r\n.\r\nwith a dot" in envelope.content.replace(b"\r\n..\r\n", b"\r\n.\r\n")
 
 
+@pytest.mark.fault(25, "SMTP answers 4xx, then 5xx")
 def test_smtp_tells_later_from_never(port: int, inbox: Inbox) -> None:
     mailer = smtp(port)
     inbox.answers = ["451 greylisted", "421 shutting down", "550 spam \x1b[31m"]
@@ -160,6 +161,7 @@ def test_a_silent_server_costs_one_timeout() -> None:
     thread.join(5)
 
 
+@pytest.mark.fault(25, "an SMTP tarpit")
 def test_a_tarpit_is_left_in_the_end() -> None:
     """It answers each command with a byte at a time, always within the timeout."""
     server = socket.create_server(("127.0.0.1", 0))

@@ -122,6 +122,7 @@ def test_what_is_complete_is_sent_even_so(store: S3Storage, wire: Cutter, circui
     eventually(lambda: readable(store, "jobs/j/1.zip"))
 
 
+@pytest.mark.fault(24, "a store that never answers")
 def test_a_silent_store_costs_its_timeout(tmp_path: Path) -> None:
     with blackhole() as address:
         silent = S3Storage("b", endpoint=address, access_key="k", secret_key="s", scratch=tmp_path, timeout=0.3)
@@ -149,6 +150,7 @@ def service(store: S3Storage, tmp_path: Path) -> Iterator[Processing]:
         yield service
 
 
+@pytest.mark.fault(24, "every answer of the store cut")
 def test_no_job_is_lost_to_a_store_that_is_away(
     service: Processing, wire: Cutter, states: list[State], extraction: Extraction
 ) -> None:
@@ -162,6 +164,7 @@ def test_no_job_is_lost_to_a_store_that_is_away(
         eventually(lambda: {service.row(job_id).state for job_id in jobs} == {"completed"}, 30)
 
 
+@pytest.mark.fault(25, "no SMTP server")
 def test_mails_wait_for_a_server_that_is_away(databases: Databases) -> None:
     engine, port = databases("notify"), free_port()
     mailer = SmtpMailer("127.0.0.1", port, None, None, "none", 5, Circuit("mail server", rest=0.5))

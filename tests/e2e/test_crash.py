@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,6 +19,7 @@ import pytest
 from tests.e2e.conftest import FRAMES, NUMBERED
 from tests.e2e.kit import Account, Server, quickly, run
 from tests.e2e.processes import Process
+from tests.faults.table import Observed
 from tests.media.clips import read_number
 from tests.processing_kit import eventually
 
@@ -50,6 +53,7 @@ def _is_whole(content: bytes) -> None:
             assert read_number(archive.read(frames[number]), scale=NUMBERED.size[0] / WIDTH) == number
 
 
+@pytest.mark.fault(5, "SIGKILL in each of ten jobs")
 @pytest.mark.timeout(300)
 def test_ten_jobs_survive_a_kill_in_each(numbered: Path, tmp_path: Path) -> None:
     sha256 = _expected(numbered, tmp_path)
@@ -82,6 +86,7 @@ def _told_once(server: Server, ana: Account, jobs: list[str]) -> None:
     assert sorted(line["job_id"] for line in server.logged("mail_queued")) == sorted(jobs)
 
 
+@pytest.mark.fault(9, "SIGKILL in every attempt")
 def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         ana = server.account()
@@ -99,6 +104,7 @@ def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path)
         assert json.loads(watched.stdout)["error"]["code"] == "crash_loop"
 
 
+@pytest.mark.fault(1, "SIGKILL in the middle of a body, the client does not come back")
 def test_an_upload_that_is_cut_by_a_kill_leaves_nothing(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         ana = server.account()
@@ -131,3 +137,18 @@ def test_a_decoder_that_is_just_starting_ends_too() -> None:
     dying = subprocess.run([sys.executable, "-c", _DYING], stdout=subprocess.PIPE, text=True, timeout=30)
     child = Process.of(int(dying.stdout))
     quickly(lambda: child is None or not child.alive(), within=20)
+
+
+@pytest.mark.fault(6, "SIGKILL of the decoder alone")
+def test_a_decoder_that_is_killed_costs_an_attempt_alone(numbered: Path, tmp_path: Path, observed: Observed) -> None:
+    with Server(tmp_path) as server:
+        ana = server.account()
+        job_id = ana.upload(numbered, fps=25, format="png", width=WIDTH, upscale=True)
+        ana.reach(job_id)
+        for decoder in server.decoders():
+            os.kill(decoder.pid, signal.SIGKILL)
+        with observed.recovery():
+            job = ana.ended(job_id)
+        assert (job["state"], job["attempt"], job["result"]["frames"]) == ("completed", 2, FRAMES)
+        assert server.files("jobs") == {f"jobs/{job_id}/2.zip"}
+    observed.says("completed by attempt 2")

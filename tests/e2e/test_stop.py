@@ -34,6 +34,7 @@ def _watching(ana: Account, job_id: str, folder: Path) -> Iterator[subprocess.Po
             watch.kill()
 
 
+@pytest.mark.fault(10, "SIGTERM, a job that takes longer than the grace time")
 def test_a_job_that_outlasts_the_grace_is_given_back_uncharged(numbered: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="0.5") as server:
         ana = server.account()
@@ -56,6 +57,7 @@ def test_a_job_that_outlasts_the_grace_is_given_back_uncharged(numbered: Path, t
             assert (watch.returncode, last["state"], last["attempt"]) == (0, "completed", 2)
 
 
+@pytest.mark.fault(10, "SIGTERM, a job that ends in time")
 def test_with_enough_grace_a_job_ends_while_new_requests_are_refused(numbered: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
@@ -79,6 +81,7 @@ def test_with_enough_grace_a_job_ends_while_new_requests_are_refused(numbered: P
         assert server.files("jobs") == {f"jobs/{job_id}/1.zip"}
 
 
+@pytest.mark.fault(11, "SIGTERM twice")
 def test_a_second_signal_stops_at_once(long: Path, tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
@@ -106,6 +109,7 @@ def _uploading(ana: Account, port: int) -> Iterator[socket.socket]:
         yield client
 
 
+@pytest.mark.fault(12, "SIGTERM during an upload that goes on")
 def test_an_upload_that_has_begun_may_end(tmp_path: Path) -> None:
     with Server(tmp_path, FIAPX_GRACE="60") as server:
         ana = server.account()
@@ -119,6 +123,7 @@ def test_an_upload_that_has_begun_may_end(tmp_path: Path) -> None:
         assert len(server.files("videos")) == len(server.files()) == 1
 
 
+@pytest.mark.fault(12, "SIGTERM during an upload that hangs")
 @pytest.mark.parametrize(("grace", "signals"), [("60", 2), ("1", 1)])
 def test_no_upload_is_waited_for_in_a_hurry_or_past_the_grace(tmp_path: Path, grace: str, signals: int) -> None:
     with Server(tmp_path, FIAPX_GRACE=grace) as server:
@@ -157,6 +162,7 @@ def test_event_streams_end_at_the_first_signal(numbered: Path, tmp_path: Path) -
         assert server.row(job_id)["state"] == "completed"
 
 
+@pytest.mark.fault(29, "a cancel while the decoder works")
 def test_cancelling_stops_the_decoder(server: Server, ana: Account, long: Path, tmp_path: Path) -> None:
     job_id = ana.upload(long, fps=25)
     ana.reach(job_id)

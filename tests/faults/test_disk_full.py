@@ -54,6 +54,7 @@ def _send(account: Account, size: int) -> int:
     return account.request("POST", "/videos", content=b"x" * size, headers=headers).status_code
 
 
+@pytest.mark.fault(27, "a store of 40 MiB, full")
 def test_uploads_end_before_the_databases_suffer(small_disk: Path, tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         ana = server.account()

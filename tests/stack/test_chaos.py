@@ -43,6 +43,8 @@ def crowd(stack: Stack, tmp_path: Path) -> Iterator[list[Uploader]]:
 
 
 @pytest.mark.timeout(SECONDS + 2 * PATIENCE)
+@pytest.mark.fault(2, "SIGKILL of processing at random moments")
+@pytest.mark.fault(5, "SIGKILL of workers at random moments")
 def test_nothing_is_lost_while_everything_is_killed(
     stack: Stack, crowd: list[Uploader], clip: Path, logs: Logs, caplog: pytest.LogCaptureFixture
 ) -> None:

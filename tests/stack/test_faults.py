@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from scripts.stack import Stack
+from tests.faults.table import Observed
 from tests.processing_kit import eventually
 from tests.stack.kit import Logs, User, sick, verified
 from tests.stack.uploads import Uploads, all_end_once, uploading
@@ -82,24 +84,47 @@ REFUSING: dict[str, tuple[Fault, Fault]] = {
 minute, so that a short while without its database costs nothing."""
 
 
-@pytest.mark.parametrize("fault", BEARABLE)
-def test_uploads_are_taken_all_the_while(stack: Stack, ana: User, clip: Path, logs: Logs, fault: str) -> None:
+ROWS = {
+    "RabbitMQ stopped": 13,
+    "RabbitMQ paused": 14,
+    "RabbitMQ's disk full": 15,
+    "RabbitMQ's queue deleted": 16,
+    "PostgreSQL's sessions ended": 19,
+    "PostgreSQL stopped": 20,
+    "Redis stopped": 22,
+    "Redis paused": 22,
+    "Redis flushed": 23,
+}
+"""In the table of faults, where they are in it."""
+
+
+def marked(faults: Iterable[str]) -> list[ParameterSet]:
+    marks = {fault: [pytest.mark.fault(ROWS[fault], fault)] if fault in ROWS else [] for fault in faults}
+    return [pytest.param(fault, marks=marks[fault]) for fault in faults]
+
+
+@pytest.mark.parametrize("fault", marked(BEARABLE))
+def test_uploads_are_taken_all_the_while(
+    stack: Stack, ana: User, clip: Path, logs: Logs, observed: Observed, fault: str
+) -> None:
     with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *BEARABLE[fault]):
         uploads.wait_for_more(3)
     print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
     assert set(uploads.statuses()) == {201}
     assert _slowest(uploads) < 10
-    _recovers(stack, uploads, logs)
+    _recovers(stack, uploads, logs, observed)
 
 
-@pytest.mark.parametrize("fault", REFUSING)
-def test_uploads_are_refused_politely(stack: Stack, ana: User, clip: Path, logs: Logs, fault: str) -> None:
+@pytest.mark.parametrize("fault", marked(REFUSING))
+def test_uploads_are_refused_politely(
+    stack: Stack, ana: User, clip: Path, logs: Logs, observed: Observed, fault: str
+) -> None:
     with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *REFUSING[fault]):
         pass
     print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
     assert set(uploads.statuses()) <= {201, 503}
     assert all(answer.retry_after for answer in uploads.answers if answer.status == 503)
-    _recovers(stack, uploads, logs)
+    _recovers(stack, uploads, logs, observed)
 
 
 @contextmanager
@@ -120,9 +145,10 @@ def _slowest(uploads: Uploads) -> float:
     return max(answer.seconds for answer in uploads.answers)
 
 
-def _recovers(stack: Stack, uploads: Uploads, logs: Logs) -> None:
-    started = time.monotonic()
-    all_end_once(uploads, logs)
-    eventually(lambda: not sick(stack.of("gateway")[0]), 60)
-    print(f", all ended and well after {time.monotonic() - started:.1f} s")
+def _recovers(stack: Stack, uploads: Uploads, logs: Logs, observed: Observed) -> None:
+    with observed.recovery():
+        all_end_once(uploads, logs)
+        eventually(lambda: not sick(stack.of("gateway")[0]), 60)
+    statuses = ", ".join(f"{status}: {count}" for status, count in uploads.statuses().items())
+    observed.says(f"uploads {statuses}, slowest {_slowest(uploads):.1f} s; all jobs ended once")
     verified(stack)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from scripts.stack import RoleProcess, Stack
 from tests.media.clips import X264, Clip
@@ -38,6 +39,7 @@ class Killing:
             yield self._content[start : start + MIB]
 
 
+@pytest.mark.fault(1, "SIGKILL of a gateway in the middle of a body")
 def test_an_upload_survives_the_ends_of_gateways_and_services(stack: Stack, ana: User, tmp_path: Path) -> None:
     clip = Clip("clip.mp4", (*X264, "-g", "25")).make(tmp_path).read_bytes()
     content = clip + random.Random(3).randbytes(64 * MIB)  # what follows a video is no part of it

@@ -97,6 +97,7 @@ def _waiting(stack: Stack) -> int:
     return ready_messages(stack.rabbit, JOBS)
 
 
+@pytest.mark.fault(23, "FLUSHALL after a log-out")
 def test_a_session_that_has_ended_is_refused_everywhere(stack: Stack, ana: User) -> None:
     other = ana.at(stack.of("gateway")[1].url)
     with other:
@@ -111,6 +112,7 @@ def _alone_sick(gateway: RoleProcess, name: str) -> bool:
     return sick(gateway) == {name}
 
 
+@pytest.mark.fault(20, "PostgreSQL stopped, or paused")
 @pytest.mark.parametrize("trouble", ["stopped", "paused"])
 def test_without_postgresql_all_is_refused_politely_and_comes_back(
     stack: Stack, ana: User, clip: Path, trouble: str
@@ -131,6 +133,7 @@ def test_without_postgresql_all_is_refused_politely_and_comes_back(
     ana.completed(ana.upload(clip)["id"])
 
 
+@pytest.mark.fault(5, "SIGKILL of one of two workers")
 def test_a_worker_that_is_killed_loses_no_job(stack: Stack, ana: User, clip: Path) -> None:
     jobs = [ana.upload(clip, fps=str(number)) for number in range(1, 9)]
     victim = stack.of("worker")[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +132,7 @@ def test_requirements_name_tests_that_are_there() -> None:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
 
 
+@pytest.mark.fault(30, "the backup of this page, restored elsewhere")
 def test_the_backup_of_the_operations_page_can_be_restored(tmp_path: Path) -> None:
     script = next(body for kind, body in _FENCE.findall(OPERATIONS.partition("## Backup")[2]) if kind == "sh")
     account = {"email": "ana@example.com", "password": "correct horse 9 battery"}
@@ -139,6 +142,8 @@ def test_the_backup_of_the_operations_page_can_be_restored(tmp_path: Path) -> No
     with embedded(Settings(home=tmp_path / "copy", bcrypt_rounds=4), "http://127.0.0.1") as server:
         form = {"username": account["email"], "password": account["password"]}
         asyncio.run(_post(server.app, "/api/v1/auth/token", 200, data=form))
+    environ = os.environ | {"FIAPX_HOME": str(tmp_path / "copy")}
+    subprocess.run([Path(sys.executable).with_name("fiapx"), "verify"], env=environ, check=True, stdout=subprocess.PIPE)
 
 
 async def _post(app: FastAPI, path: str, expected: int, **body: dict[str, str]) -> None:

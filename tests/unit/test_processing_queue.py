@@ -147,6 +147,7 @@ def test_terminal_events_tell_all_that_a_notice_needs(service: Processing) -> No
     ]
 
 
+@pytest.mark.fault(7, "each write of a worker whose lease is over")
 def test_a_zombie_changes_nothing(service: Processing) -> None:
     job_id = service.queue_job()
     zombie = service.claim()
@@ -204,6 +205,7 @@ def test_a_job_that_kills_its_workers_ends_as_crash_loop(service: Processing) ->
     assert service.leases.reap() == 0
 
 
+@pytest.mark.fault(9, "an attempt that is given back")
 def test_a_release_gives_the_failure_back_but_never_the_attempt(service: Processing) -> None:
     job_id = service.queue_job()
     for attempt in range(1, 6):
@@ -263,6 +265,7 @@ def test_cancelling_ends_a_job_at_once_and_only_once(service: Processing) -> Non
     assert service.leases.claim() is None
 
 
+@pytest.mark.fault(29, "a cancel against a completion, 200 times")
 def test_cancel_racing_completion_200_times_ends_in_one_state(service: Processing) -> None:
     outcomes: Counter[str] = Counter()
     for _ in range(200):

@@ -210,6 +210,7 @@ def test_failures_leave_nothing_and_the_worker_goes_on(
     assert len(results(service)) == 1
 
 
+@pytest.mark.fault(7, "a worker that comes back after another has done its job")
 def test_a_zombie_deletes_its_own_output_and_no_other(service: Processing, engine: Engine) -> None:
     """A worker that slept past its lease comes back after another has done the job."""
     asleep = threading.Event()
@@ -291,6 +292,7 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path, engine: Engine) -> None:
         assert (state(service, job_id), service.row(job_id).attempt) == ("completed", 1)
 
 
+@pytest.mark.fault(20, "no renewal of a lease")
 @pytest.mark.parametrize("silent", [False, True], ids=["away", "silent"])
 def test_a_worker_that_cannot_renew_stops_before_the_lease_is_over(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, silent: bool
@@ -327,6 +329,7 @@ def test_a_worker_that_cannot_renew_stops_before_the_lease_is_over(
         reach(service, job_id, "completed")
 
 
+@pytest.mark.fault(21, "no answer to the COMMIT of a completion")
 def test_a_completion_without_an_answer_keeps_the_object(
     service: Processing, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

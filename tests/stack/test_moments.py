@@ -1,0 +1,188 @@
+"""SIGKILL at the moments that matter. PostgreSQL's own locks hold a process there: nothing in it knows of the test."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+
+from fiapx.adapters.rabbit_topology import DEAD, JOBS
+from fiapx.core.events import JOB_QUEUED, Event
+from scripts.stack import RoleProcess, Stack
+from tests.faults.table import Observed
+from tests.processing_kit import eventually
+from tests.rabbit import rabbit_channel, ready_messages
+from tests.stack.kit import User, away, verified, wait_until_ready
+
+pytestmark = pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs these")
+
+
+@contextmanager
+def locked(stack: Stack, statement: str) -> Iterator[None]:
+    """While a transaction of ours has executed this."""
+    address = stack.postgres.url("postgres").rpartition("/")[0]
+    with closing(psycopg2.connect(f"{address}/processing")) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SET search_path TO {_schema(stack)}; {statement}")
+        yield
+        connection.rollback()
+
+
+def _schema(stack: Stack) -> str:
+    return str(ask(stack, "SELECT schemaname FROM pg_tables WHERE tablename = 'outbox'"))
+
+
+def ask(stack: Stack, query: str) -> object:
+    return stack.postgres.ask(query, "processing")
+
+
+def waits_for_lock(stack: Stack, words: str) -> bool:
+    """Whether a statement that begins so hangs."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE "
+    return bool(ask(stack, f"{query}'{words}%'"))
+
+
+def killed(processes: list[RoleProcess]) -> None:
+    for process in processes:
+        process.stop(signal.SIGKILL)
+
+
+def started(processes: list[RoleProcess]) -> None:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.wait()
+
+
+def results(stack: Stack, job_id: str) -> list[str]:
+    """The ZIPs of a job, whoever made them."""
+    return sorted(path.name for path in (stack.home / "storage" / "jobs" / job_id).glob("*.zip"))
+
+
+@pytest.mark.fault(2, "SIGKILL of processing after fsync, before commit")
+def test_an_object_whose_row_never_came_is_swept(stack: Stack, ana: User, clip: Path, observed: Observed) -> None:
+    before = verified(stack)["objects"]
+    statuses: list[int] = []
+
+    def send() -> None:
+        try:
+            statuses.append(ana.client.post("/videos?name=a.mp4", content=clip.read_bytes()).status_code)
+        except httpx.TransportError:
+            statuses.append(0)
+
+    sending = threading.Thread(target=send)
+    with locked(stack, "LOCK TABLE videos IN EXCLUSIVE MODE"):
+        sending.start()
+        eventually(lambda: waits_for_lock(stack, "INSERT INTO videos"), 30)
+        killed(stack.of("processing"))
+    sending.join()
+    started(stack.of("processing"))
+    with observed.recovery():
+        wait_until_ready(stack)
+        eventually(lambda: verified(stack)["objects"] == before, 60)
+    assert not 200 <= statuses[0] < 300
+    assert ana.client.get("/videos").json()["items"] == []
+    observed.says(f"status {statuses[0]}, no row, object swept")
+
+
+@pytest.mark.fault(3, "SIGKILL of processing after commit, before publish")
+@pytest.mark.fault(4, "SIGKILL of the relay after confirm, before mark")
+def test_what_was_not_marked_is_published_again_and_runs_once(
+    stack: Stack, ana: User, clip: Path, observed: Observed
+) -> None:
+    with away(stack.of("worker")):
+        before = ready_messages(stack.rabbit, JOBS)
+        stack.rabbit.pause()
+        try:
+            job_id = ana.upload(clip)["id"]
+            with locked(stack, "LOCK TABLE outbox IN EXCLUSIVE MODE"):
+                stack.rabbit.resume()
+                eventually(lambda: waits_for_lock(stack, "UPDATE outbox"), 60)
+                killed(stack.of("processing"))
+        finally:
+            stack.rabbit.resume()
+        assert ready_messages(stack.rabbit, JOBS) == before + 1
+        started(stack.of("processing"))
+        with observed.recovery():
+            eventually(lambda: _waiting(stack, job_id) == 0, 30)
+        assert ready_messages(stack.rabbit, JOBS) == before + 2
+    assert ana.completed(job_id)["attempt"] == 1
+    observed.says("published again, one run")
+
+
+def _waiting(stack: Stack, job_id: str) -> object:
+    where = f"subject = '{job_id}' AND published_ms IS NULL"
+    return ask(stack, f"SELECT count(*) FROM {_schema(stack)}.outbox WHERE {where}")
+
+
+@pytest.mark.fault(8, "SIGKILL of the worker between ZIP and commit")
+def test_a_zip_whose_job_was_not_completed_is_made_again(
+    stack: Stack, ana: User, clip: Path, observed: Observed
+) -> None:
+    job_id = _held_at_its_end(stack, ana, clip)
+    with observed.recovery():
+        job = ana.completed(job_id, 90)
+    assert job["attempt"] == 2
+    body = ana.client.get(f"/jobs/{job_id}/result").content
+    with zipfile.ZipFile(io.BytesIO(body)) as result:
+        assert result.testzip() is None
+    eventually(lambda: results(stack, job_id) == ["2.zip"], 90)
+    verified(stack)
+    observed.says("completed by attempt 2, the ZIP of attempt 1 swept")
+
+
+def _held_at_its_end(stack: Stack, ana: User, clip: Path) -> str:
+    """A job whose workers are killed when its ZIP is stored and its row is not written."""
+    with away(stack.of("worker")):
+        job_id = str(ana.upload(clip)["id"])
+        with locked(stack, "LOCK TABLE outbox IN EXCLUSIVE MODE"):
+            started(stack.of("worker"))
+            eventually(lambda: results(stack, job_id) == ["1.zip"], 60)
+            killed(stack.of("worker"))
+    return job_id
+
+
+@pytest.mark.fault(18, "the same message ten times, garbage, and an unknown id")
+def test_repeated_and_senseless_messages_make_one_run(stack: Stack, ana: User, clip: Path, observed: Observed) -> None:
+    dead = ready_messages(stack.rabbit, DEAD)
+    with away(stack.of("worker")):
+        job_id = ana.upload(clip)["id"]
+        same = Event(id=str(uuid.uuid4()), type=JOB_QUEUED, subject=job_id, created_ms=0)
+        unknown = Event(id=str(uuid.uuid4()), type=JOB_QUEUED, subject=str(uuid.uuid4()), created_ms=0)
+        with rabbit_channel(stack.rabbit) as channel:
+            for body in [same.model_dump_json().encode()] * 10 + [b"{garbage", unknown.model_dump_json().encode()]:
+                channel.basic_publish("", JOBS, body)
+    assert ana.completed(job_id)["attempt"] == 1
+    eventually(lambda: ready_messages(stack.rabbit, JOBS) == 0, 60)
+    eventually(lambda: ready_messages(stack.rabbit, DEAD) == dead + 1, 60)
+    observed.says("one run, one dead letter")
+
+
+@pytest.mark.fault(7, "SIGSTOP of a worker past its lease, then SIGCONT")
+def test_a_worker_that_slept_past_its_lease_changes_nothing(
+    stack: Stack, ana: User, clip: Path, observed: Observed
+) -> None:
+    first, second = stack.of("worker")
+    second.stop()
+    with away([second]):
+        job_id = ana.upload(clip, fps="25", format="png", width="1920", upscale="true")["id"]
+        eventually(lambda: ana.job(job_id)["state"] == "running", 30)
+        first.send(signal.SIGSTOP)
+    with observed.recovery():
+        assert ana.completed(job_id, 90)["attempt"] == 2
+    sha256 = ana.job(job_id)["result"]["sha256"]
+    first.send(signal.SIGCONT)
+    ana.completed(ana.upload(clip, fps="3")["id"])
+    eventually(lambda: results(stack, job_id) == ["2.zip"], 90)
+    assert ana.job(job_id)["result"]["sha256"] == sha256
+    verified(stack)
+    observed.says("completed by attempt 2; nothing of attempt 1 shows")

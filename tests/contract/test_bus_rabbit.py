@@ -21,7 +21,7 @@ from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
 from tests.rabbit import rabbit_channel, ready_messages
 
-QUICK = Topology({"10s": 0.1, "60s": 0.2})
+QUICK = Topology({"0.1s": 0.1, "0.2s": 0.2})
 
 
 @pytest.fixture

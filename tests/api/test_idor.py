@@ -27,6 +27,7 @@ PUBLIC = {
     ("GET", "/api/v1/health/live"),
     ("GET", "/api/v1/health/ready"),
     ("GET", "/api/v1/health/all"),
+    ("OPTIONS", "/api/v1/uploads"),
 }
 """All that a stranger may ask. A route that is missing here must refuse strangers."""
 

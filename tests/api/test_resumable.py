@@ -17,14 +17,22 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import USER_DELETED, Event
+from fiapx.server.gateway.edge import Edge
+from fiapx.server.gateway.rates import Rates
+from fiapx.server.identity import Verifier
 from fiapx.server.processing import tables
 from fiapx.server.processing.uploads import receive
+from fiapx.server.proxy import Upstream
+from tests.api.upstreams import gateway, served
 from tests.processing_kit import ANA, BOB, KILO, Processing, eventually, hosting, processing
 from tests.s3 import s3_storage
 
+API = "/api/v1"
 LIMIT = 512 * KILO
 SIZE = 300 * KILO
 CONTENT = os.urandom(SIZE)
@@ -53,9 +61,11 @@ def metadata(**values: str) -> str:
     return ",".join(encoded)
 
 
-def create(client: httpx.Client, size: int = SIZE, content: bytes = b"", **headers: str) -> httpx.Response:
+def create(
+    client: httpx.Client, size: int = SIZE, content: bytes = b"", path: str = "/uploads", **headers: str
+) -> httpx.Response:
     own = {**TUS, "Upload-Length": str(size), **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return client.post("/uploads", headers=own | (BODY if content else {}), content=content)
+    return client.post(path, headers=own | (BODY if content else {}), content=content)
 
 
 def patch(client: httpx.Client, where: str, offset: int, content: bytes, **headers: str) -> httpx.Response:
@@ -80,14 +90,72 @@ def stored(service: Processing, video_id: str) -> bytes:
     return b"".join(service.storage.read(f"videos/{video_id}"))
 
 
-def test_tells_what_it_can_do(client: httpx.Client) -> None:
-    answer = client.options("/uploads")
+def test_tells_everybody_what_it_can_do(url: str) -> None:
+    answer = httpx.options(f"{url}/uploads", trust_env=False)
     assert answer.status_code == 204
     assert answer.headers["tus-version"] == answer.headers["tus-resumable"] == "1.0.0"
     extensions = {"creation", "creation-with-upload", "expiration", "termination", "checksum"}
     assert set(answer.headers["tus-extension"].split(",")) == extensions
     assert answer.headers["tus-max-size"] == str(LIMIT)
     assert "sha1" in answer.headers["tus-checksum-algorithm"].split(",")
+
+
+def test_a_post_may_stand_for_other_methods_of_uploads(service: Processing, client: httpx.Client) -> None:
+    where = create(client).headers["location"]
+
+    def post(method: str, content: bytes = b"", **headers: str) -> httpx.Response:
+        own = {"X-HTTP-Method-Override": method, **TUS, **BODY, **headers}
+        return client.post(where, headers=own, content=content)
+
+    first = post("PATCH", CONTENT[:KILO], **{"Upload-Offset": "0"})
+    assert (first.status_code, first.headers["upload-offset"]) == (204, str(KILO))
+    looked = post("HEAD")
+    assert (looked.status_code, looked.headers["upload-offset"], looked.content) == (200, str(KILO), b"")
+    last = post("PATCH", CONTENT[KILO:], **{"Upload-Offset": str(KILO)})
+    assert stored(service, last.headers["fiapx-video-id"]) == CONTENT
+    assert post("DELETE").status_code == 204
+    assert problem(client.get(where)) == (404, "not_found")
+
+
+def test_nothing_else_stands_for_another_method(client: httpx.Client) -> None:
+    override = {"X-HTTP-Method-Override": "DELETE"}
+    where = create(client).headers["location"]
+    assert client.get(where, headers=override).json()["offset"] == 0
+    assert client.head(where, headers=TUS | override).status_code == 200
+    assert client.options("/uploads", headers=override).status_code == 204
+    for method in ("GET", "delete", "TRACE", "", "DELETE, HEAD"):
+        assert client.post(where, headers=TUS | {"X-HTTP-Method-Override": method}).status_code == 405
+    assert offset(client, where) == 0
+    video = client.post("/videos", files={"file": ("clip.mp4", b"bytes")}).json()
+    assert client.post(f"/videos/{video['id']}", headers=override).status_code == 405
+    assert client.get(f"/videos/{video['id']}").status_code == 200
+
+
+def test_a_gateway_lets_all_this_pass(tmp_path: Path) -> None:
+    rates = Rates("100/minute", "3/minute")
+    with (
+        processing(tmp_path) as service,
+        served(Starlette(routes=[Mount(API, service.app)])) as behind,
+        gateway(
+            {API: Upstream("processing", [behind.url])},
+            edge=Edge(Verifier(service.tokens.jwks, service.tokens), rates=rates),
+        ) as front,
+        service.client(front.url) as client,
+    ):
+        content = os.urandom(3 * KILO * KILO)
+        where = create(client, len(content), path=f"{API}/uploads").headers["location"]
+        override = {"X-HTTP-Method-Override": "PATCH", "Upload-Offset": "0", **TUS, **BODY}
+        assert httpx.post(front.url + where, headers=override, content=b"x").status_code == 401
+        done = client.post(where, headers=override, content=content)
+        assert stored(service, done.headers["fiapx-video-id"]) == content
+        for path, method, status in (
+            ("uploads", "OPTIONS", 204),
+            ("jobs", "OPTIONS", 401),
+            ("uploads", "OPTIONS", 429),
+        ):
+            answer = httpx.request(method, f"{front.url}{API}/{path}", headers=override, trust_env=False)
+            assert answer.status_code == status, "strangers are counted, whatever they ask"
+            assert ("tus-max-size" in answer.headers) == (status == 204)
 
 
 def test_pieces_become_a_video(service: Processing, client: httpx.Client) -> None:

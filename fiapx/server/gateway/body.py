@@ -26,6 +26,7 @@ _DRAIN_IDLE: Final = 3.0
 _SMALL: Final = 64 * 1024
 """A rest of a body that is worth reading to keep the connection."""
 
+_UPLOADING: Final = ("POST", "PATCH")
 _PARSED: Final = ("application/json", "application/x-www-form-urlencoded")
 _DISCONNECT: Final[Message] = {"type": "http.disconnect"}
 
@@ -33,9 +34,10 @@ _DISCONNECT: Final[Message] = {"type": "http.disconnect"}
 class BodyGuard:
     """Answers 408 when a client stalls in the middle of a body, and 413 when a parsed body is too large.
 
-    `uploads` are paths that stream bodies of any size, as do PATCHes right below them, unless the content is JSON or a
-    form, and limit them themselves. When an answer is ready before the body is over, the rest is read and dropped,
-    within bounds: many clients write all of a body before they read, and closing on them would destroy the answer.
+    POSTs and PATCHes to the paths `uploads`, and right below them, stream bodies of any size, unless the content is
+    JSON or a form, and limit them themselves. When an answer is ready before the body is over, the rest is read and
+    dropped, within bounds: many clients write all of a body before they read, and closing on them would destroy the
+    answer.
     """
 
     def __init__(self, app: ASGIApp, timeout: float, uploads: Collection[str]) -> None:
@@ -60,7 +62,7 @@ class BodyGuard:
     def _limit(self, scope: Scope) -> int | None:
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
         path = scope["path"]
-        upload = path in self._uploads or (scope["method"] == "PATCH" and path.rpartition("/")[0] in self._uploads)
+        upload = scope["method"] in _UPLOADING and not self._uploads.isdisjoint({path, path.rpartition("/")[0]})
         streamed = upload and kind not in _PARSED and not kind.endswith("+json")
         return None if streamed else MAX_BODY
 

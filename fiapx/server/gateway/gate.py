@@ -31,6 +31,9 @@ PUBLIC: Final = frozenset(
 )
 """Paths below the API that need no token. Outside of it there is only what everybody may see."""
 
+CAPABILITIES: Final = ("OPTIONS", f"{API}uploads")
+"""What tus clients ask before they know who they are: the one method of a private path that needs no token."""
+
 _THREADS: Final = 16
 """For private routes, and as many for the others: log-ins do not wait behind tokens that cannot be verified."""
 _PROBES: Final = f"{API}health/"
@@ -61,7 +64,7 @@ class Gate:
             return
         path: str = scope["path"]
         rates = self._rates if path.startswith(API) and not path.startswith(_PROBES) else None
-        if self._is_private(path):
+        if self._is_private(scope):
             refusal, count = await run_sync(self._examine, scope, rates, limiter=self._private)
         elif rates is not None:
             refusal, count = await run_sync(self._examine, scope, rates, limiter=self._open)
@@ -73,8 +76,9 @@ class Gate:
         answer = self._app if refusal is None else error_response(refusal)
         await answer(scope, receive, send)
 
-    def _is_private(self, path: str) -> bool:
-        return path.startswith(API) and path not in self._public
+    def _is_private(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return path.startswith(API) and path not in self._public and (scope["method"], path) != CAPABILITIES
 
     def _examine(self, scope: Scope, rates: Rates | None) -> tuple[FiapxError | None, Count | None]:
         """Why a request may not pass, and where its caller stands: all that may wait for others, in one thread."""
@@ -89,7 +93,7 @@ class Gate:
         path: str = scope["path"]
         if not _NOWHERE.isdisjoint(path.lower().split("/")):
             raise NotFound("There is no such thing here.")
-        if not self._is_private(path):
+        if not self._is_private(scope):
             return None
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():

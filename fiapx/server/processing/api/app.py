@@ -12,7 +12,7 @@ from fiapx.server.identity import Verifier
 from fiapx.server.processing.api import events, jobs, results, videos
 from fiapx.server.processing.api import uploads as uploads_api
 from fiapx.server.processing.api.context import Context
-from fiapx.server.processing.api.tus import TusHeaders
+from fiapx.server.processing.api.tus import MethodOverride, TusHeaders
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.uploads.receive import Finisher
@@ -42,5 +42,6 @@ def create_processing_app(
     )
     for module in (videos, uploads_api, jobs, events, results):
         app.include_router(module.router)
-    app.add_middleware(TusHeaders, prefix=uploads_api.router.prefix)
+    for middleware in (MethodOverride, TusHeaders):
+        app.add_middleware(middleware, prefix=uploads_api.router.prefix)
     return app

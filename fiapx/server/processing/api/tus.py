@@ -8,7 +8,7 @@ from email.utils import formatdate
 from typing import Final
 
 from fastapi import Depends, Request
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ EXTENSIONS: Final = "creation,creation-with-upload,expiration,termination,checks
 ALGORITHMS: Final = ("sha256", "sha1", "md5")
 BODY_TYPE: Final = "application/offset+octet-stream"
 
+_OVERRIDES: Final = frozenset({"PATCH", "HEAD", "DELETE"})
 _MAX_METADATA: Final = 16 * 1024
 _MAX_DIGITS: Final = 18
 
@@ -50,9 +51,30 @@ class TusHeaders:
                 headers["Cache-Control"] = "no-store"
             await send(message)
 
-        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
-        ours = path.startswith(self._prefix)
-        await self._app(scope, receive, add if ours else send)
+        await self._app(scope, receive, add if _is_below(self._prefix, scope) else send)
+
+
+class MethodOverride:
+    """For clients whose network knows GET and POST alone: a POST is what its `X-HTTP-Method-Override` says, as long as
+    that is a method of uploads. No other method is ever taken for another one."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_below(self._prefix, scope) and scope["method"] == "POST":
+            method = Headers(scope=scope).get("x-http-method-override")
+            if method in _OVERRIDES:
+                scope = {**scope, "method": method}
+        await self._app(scope, receive, send)
+
+
+def _is_below(prefix: str, scope: Scope) -> bool:
+    if scope["type"] != "http":
+        return False
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == prefix or path.startswith(f"{prefix}/")
 
 
 def bad_request(what: str) -> HTTPException:

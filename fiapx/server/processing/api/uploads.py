@@ -36,8 +36,8 @@ UploadId = Annotated[str, Depends(_upload_id)]
 
 
 @router.options("", status_code=204, response_class=Response)
-async def show_capabilities(_user: CurrentUser, context: Ctx) -> Response:
-    """What this server can do, in headers."""
+async def show_capabilities(context: Ctx) -> Response:
+    """What this server can do, in headers; for everybody."""
     headers = {
         "Tus-Version": tus.VERSION,
         "Tus-Extension": tus.EXTENSIONS,

@@ -115,7 +115,7 @@ class Processing:
         self.wake = threading.Event()
         self.transitions = transitions = Transitions(self.engine, self.wake, "engine 1", self.cache)
         self.store = Store(transitions)
-        self.leases = Leases(transitions, lease=lease, retry_delay=0)
+        self.leases = Leases(transitions, lease=lease, retry_delay=0, worker="host:1")
         self.registry = CollectorRegistry()
         self.reads = (
             ReplicaReads(self.engine, replica, self.cache, self.registry, rest=0.2) if replica else Reads(self.engine)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from sqlalchemy import Engine, text
 
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.bootstrap.instance import instance
 from fiapx.core.circuit import Circuit
 from fiapx.core.cores import granted_cores
 from fiapx.core.errors import FFmpegMissing, Unavailable
@@ -162,7 +163,7 @@ def make_worker(
     settings: Settings, transitions: Transitions, storage: Storage, cache: Cache, bus: Bus, *, sharing: bool
 ) -> Worker:
     """Its jobs share the cores that this process may use. `sharing`: there are others that may help with large jobs."""
-    leases = Leases(transitions, lease=settings.lease)
+    leases = Leases(transitions, lease=settings.lease, worker=instance())
     decoders = max(1, (settings.cores or granted_cores()) // settings.concurrency)
     limits = Limits(settings.max_frames, settings.max_pixels, settings.max_output_bytes, settings.job_timeout)
     shared = _sharing(settings, transitions, storage) if sharing and settings.part else None

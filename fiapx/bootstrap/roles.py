@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from fiapx.bootstrap.instance import instance
 from fiapx.bootstrap.parts import (
     Processing,
     answers,
@@ -106,7 +105,7 @@ class _Process:
         self.checks[name] = self.background.add(name, relay.run, wake)
 
     def beat(self, role: str) -> None:
-        heartbeat = Heartbeat(self.servers.cache, role, f"{socket.gethostname()}:{os.getpid()}")
+        heartbeat = Heartbeat(self.servers.cache, role, instance())
         self.background.add("heartbeat", heartbeat.run)
 
     def ops(self) -> FastAPI:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 import fiapx
+from fiapx.bootstrap.instance import instance
 from fiapx.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _provider(exporter: OneComplaint, service: str, choice: Sampler) -> TracerPr
         "service.namespace": "fiapx",
         "service.name": service,
         "service.version": fiapx.__version__,
-        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        "service.instance.id": instance(),
     }
     provider = TracerProvider(
         sampler=choice,

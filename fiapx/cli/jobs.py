@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,8 @@ import typer
 
 from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
+from fiapx.cli.facts import facts, local_time, row
 from fiapx.cli.session import at, session
-from fiapx.cli.text import plural
 from fiapx.cli.waiting import announce, describe, wait_for
 from fiapx.core.errors import Exit, NotFound
 from fiapx.core.text import size, visible
@@ -48,7 +47,7 @@ def jobs(
     """
     with session(ctx, server, as_json) as (terminal, api):
         found = list(_pages(api, "/jobs", None if everything else limit, state=state))
-        terminal.table(("JOB", "STATE", "CREATED", "VIDEO", "RESULT"), [_row(job) for job in found])
+        terminal.table(("JOB", "STATE", "CREATED", "VIDEO", "RESULT"), [row(job) for job in found])
         terminal.document({"jobs": found})
 
 
@@ -65,7 +64,7 @@ def videos(
     """
     with session(ctx, server, as_json) as (terminal, api):
         found = list(_pages(api, "/videos", None if everything else limit))
-        rows = [(video["id"], _time(video["created_at"]), size(video["size"]), video["name"]) for video in found]
+        rows = [(video["id"], local_time(video["created_at"]), size(video["size"]), video["name"]) for video in found]
         terminal.table(("VIDEO", "CREATED", "SIZE", "NAME"), rows)
         terminal.document({"videos": found})
 
@@ -77,7 +76,7 @@ def show(ctx: typer.Context, job: flags.Job, server: flags.Server = None, as_jso
     """
     with session(ctx, server, as_json) as (terminal, api):
         found = api.get(at("jobs", job))
-        for name, value in _facts(found):
+        for name, value in facts(found):
             terminal.say(f"{name + ':':<10} {visible(value)}")
         terminal.document(found)
 
@@ -197,50 +196,3 @@ def _items(api: Api, path: str, page_size: int, query: dict[str, str | None]) ->
         if not page["items"] or not page.get("next_cursor"):
             return
         given["cursor"] = page["next_cursor"]
-
-
-def _row(job: dict[str, Any]) -> tuple[str, ...]:
-    error, result = job.get("error") or {}, job.get("result")
-    outcome = f"{plural(result['frames'], 'frame')}, {size(result['size'])}" if result else str(error.get("code", ""))
-    return job["id"], job["state"], _time(job["created_at"]), job["video"]["name"], outcome
-
-
-def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "job", job["id"]
-    yield "state", describe(job)
-    yield "video", f"{job['video']['name']} ({job['video']['id']})"
-    if options := job.get("options"):
-        yield "options", ", ".join(_chosen(options)) or "default"
-    if error := job.get("error"):
-        yield "error", f"{error['message']} ({error['code']})"
-    for warning in job.get("warnings") or []:
-        yield "warning", f"{warning['message']} ({warning['code']})"
-    if result := job.get("result"):
-        yield "sha256", result["sha256"]
-    if job.get("reused_from"):
-        yield "result of", job["reused_from"]
-    if job.get("retry_of"):
-        yield "retry of", job["retry_of"]
-    for name in ("created", "started", "finished"):
-        if moment := job.get(f"{name}_at"):
-            yield name, _time(moment)
-
-
-def _chosen(options: dict[str, Any]) -> Iterator[str]:
-    """What differs from the defaults: ``scenes 10``, ``at 1.5,50%``, ``sheet``."""
-    from fiapx.core.options import ExtractOptions
-
-    defaults = ExtractOptions().model_dump(mode="json")
-    for name, value in options.items():
-        if value is True:
-            yield name
-        elif value != defaults.get(name):
-            yield f"{name} {','.join(value) if isinstance(value, list) else value}"
-
-
-def _time(moment: str) -> str:
-    """An ISO 8601 time of the server in local time, to the second."""
-    try:
-        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        return moment

@@ -241,7 +241,9 @@ def test_watching_an_ended_job_tells_it_and_ends(service: Processing, client: ht
     service.complete(service.claim())
     with connect_sse(client, "GET", f"/jobs/{job_id}/events") as source:
         (event,) = list(source.iter_sse())
-    assert json.loads(event.data) == client.get(f"/jobs/{job_id}").json()
+    shown = client.get(f"/jobs/{job_id}").json()
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["completed"]
+    assert json.loads(event.data) == shown | {"attempts": None}
 
 
 def test_streams_breathe_and_end_at_shutdown(

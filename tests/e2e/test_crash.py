@@ -97,6 +97,8 @@ def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path)
             server.start()
         job = ana.ended(job_id)
         assert (job["state"], job["attempt"], job["error"]["code"]) == ("failed", 3, "crash_loop")
+        assert [attempt["outcome"] for attempt in job["attempts"]] == ["lost", "lost", "failed"]
+        assert len({attempt["worker"] for attempt in job["attempts"]}) == 3, "each a process of its own"
         assert server.files() == {f"videos/{job['video']['id']}"}
         assert not server.decoders()
         watched = ana.run(tmp_path, "watch", job_id, "--json")

@@ -313,6 +313,17 @@ def test_show(fake: Fake, env: dict[str, str]) -> None:
     assert run("show", "j1", "--json", env=env).json["id"] == "j1"
 
 
+def test_show_tells_of_attempts_where_it_took_several(fake: Fake, env: dict[str, str]) -> None:
+    lost = {"number": 1, "started_at": "2026-11-24T08:07:56Z", "outcome": "lost", "worker": "a:1", "error": None}
+    full = {"code": "no_space", "message": "There is no room."}
+    failed = lost | {"number": 2, "outcome": "failed", "worker": None, "error": full}
+    fake.job("j1", attempts=[lost, failed])
+    fake.job("j2", attempts=[lost])
+    told = [line for line in run("show", "j1", env=env).out.splitlines() if line.startswith("attempt")]
+    assert [line.split(maxsplit=4)[4] for line in told] == ["lost, by a:1", "failed: There is no room. (no_space)"]
+    assert "attempt" not in run("show", "j2", env=env).out
+
+
 def test_show_names_the_options_that_were_chosen(fake: Fake, env: dict[str, str]) -> None:
     chosen: list[dict[str, Any]] = [
         {},

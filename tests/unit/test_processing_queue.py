@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,51 @@ def test_a_release_gives_the_failure_back_but_never_the_attempt(service: Process
         assert (row.state, row.failures, row.lease_token) == ("queued", 0, None)
     service.leases.complete(service.claim(), RESULT)
     assert service.row(job_id).state == "completed"
+
+
+def history(service: Processing, job_id: str) -> list[tuple[int, str, str | None]]:
+    """Number, outcome and error of each attempt, which is the worker's, and begins where none is left."""
+    past = service.queries.job(ANA.user_id, job_id).attempts or []
+    assert all(one.worker == "host:1" for one in past)
+    assert all(one.ended_at and one.ended_at <= two.started_at for one, two in pairwise(past))
+    return [(one.number, one.outcome, one.error.code if one.error else None) for one in past]
+
+
+def test_attempts_are_told_one_by_one(service: Processing) -> None:
+    job_id = service.queue_job()
+    assert history(service, job_id) == []
+    service.leases.fail(service.claim(), DecoderFailed("The decoder ended by signal 9."))
+    service.leases.fail(service.claim(), ZeroDivisionError("of ours"))
+    service.leases.release(service.claim())
+    expire(service, service.claim())
+    assert history(service, job_id)[3:] == [(4, "running", None)]
+    ended = [(1, "failed", "decoder_failed"), (2, "failed", "internal"), (3, "released", None)]
+    assert service.leases.reap() == 1
+    assert history(service, job_id) == [*ended, (4, "failed", "crash_loop")]
+    first, second = (service.queries.job(ANA.user_id, job_id).attempts or [])[:2]
+    assert first.error is not None
+    assert first.error.message == "The decoder ended by signal 9."
+    assert second.error is not None
+    assert "of ours" not in second.error.message
+    assert service.queries.jobs(ANA.user_id, None, None, 9).items[0].attempts is None
+    service.commands.delete_job(ANA, job_id)
+    assert service.count(tables.attempts) == 0
+
+
+def test_whoever_ends_a_job_that_waits_again_made_no_attempt(service: Processing) -> None:
+    job_id = service.queue_job()
+    expire(service, service.claim())
+    service.leases.reap()
+    assert history(service, job_id) == [(1, "lost", None)]
+    service.commands.cancel(ANA, job_id)
+    assert history(service, job_id) == [(1, "lost", None)]
+
+
+def test_a_job_that_needs_one_attempt_costs_no_row(service: Processing) -> None:
+    job_id = service.queue_job()
+    service.complete(service.claim())
+    assert history(service, job_id) == [(1, "completed", None)]
+    assert service.count(tables.attempts) == 0
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def expired(service: Processing, job_id: str) -> bool:
 
 
 def test_results_and_videos_go_and_history_stays(service: Processing) -> None:
-    old, young = completed(service), completed(service)
+    old = service.queue_job()
+    service.leases.release(service.claim())
+    service.complete(service.claim())
+    young = completed(service)
     age(service, old)
     seen = service.reads.version(ANA.user_id)
     assert sweep(service) == 2
@@ -72,6 +75,8 @@ def test_results_and_videos_go_and_history_stays(service: Processing) -> None:
     with pytest.raises(Conflict, match="video"):
         service.commands.retry(ANA, old, None)
     assert sweep(service) == 0
+    attempts = service.queries.job(ANA.user_id, old).attempts or []
+    assert [attempt.outcome for attempt in attempts] == ["released", "completed"]
     audit = Audit(service.store, service.engine, service.storage, orphan_age=0, quick=False)
     assert audit.run().faults == []
 

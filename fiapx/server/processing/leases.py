@@ -31,10 +31,13 @@ _CRASHED: Final = {"error_code": CrashLoop.code, "error_message": CrashLoop().me
 
 class Leases:
     """`lease` is the time a worker may stay silent; `retry_delay` times the failures so far passes before a failed
-    attempt is repeated. Both in seconds."""
+    attempt is repeated. Both in seconds. `worker` names who claims, for people."""
 
-    def __init__(self, transitions: Transitions, *, lease: float, retry_delay: float = 2.0) -> None:
+    def __init__(
+        self, transitions: Transitions, *, lease: float, retry_delay: float = 2.0, worker: str | None = None
+    ) -> None:
         self._transitions = transitions
+        self._worker = worker
         self.lease = lease
         self._retry_delay = retry_delay
 
@@ -58,6 +61,7 @@ class Leases:
                     failures=jobs.c.failures + 1,
                     lease_token=str(uuid.uuid4()),
                     lease_until_ms=self._lease_end(),
+                    worker=self._worker,
                     started_ms=now_ms(),
                     version=jobs.c.version + 1,
                 )
@@ -99,14 +103,14 @@ class Leases:
             if _final(error) or (failures or 0) >= MAX_FAILURES:
                 _owned(self._transitions.end(connection, fence(claim), JobState.FAILED, **_verdict(error)))
                 return JobState.FAILED
-            wait_ms = int(self._retry_delay * 1000) * (failures or 0)
-            _owned(self._transitions.requeue(connection, fence(claim), not_before_ms=now_ms() + wait_ms))
+            later = now_ms() + int(self._retry_delay * 1000) * (failures or 0)
+            _owned(self._transitions.requeue(connection, fence(claim), "failed", error, not_before_ms=later))
             return JobState.QUEUED
 
     def release(self, claim: Claim) -> None:
         """Give the job back, uncharged: the worker stops. Raises LeaseLost."""
         with self._transitions.begin() as connection:
-            _owned(self._transitions.requeue(connection, fence(claim), failures=jobs.c.failures - 1))
+            _owned(self._transitions.requeue(connection, fence(claim), "released", failures=jobs.c.failures - 1))
 
     def reap(self, *, everything: bool = False) -> int:
         """Queue the jobs of silent workers again, or end those that crashed too often; return how many, 100 at most.
@@ -128,7 +132,7 @@ class Leases:
                 if row.failures >= MAX_FAILURES:
                     self._transitions.end(connection, this, JobState.FAILED, **_CRASHED)
                 else:
-                    self._transitions.requeue(connection, this)
+                    self._transitions.requeue(connection, this, "lost")
                 log.warning("lease_expired", job_id=row.id, failures=row.failures)
         return len(rows)
 

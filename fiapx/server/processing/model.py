@@ -51,6 +51,25 @@ class Job:
     finished_ms: int | None
 
 
+GivenUp = Literal["failed", "released", "lost"]
+"""How an attempt ends that does not end its job. `lost`: nothing more was heard of the worker."""
+
+Outcome = Literal["running", "completed", "failed", "cancelled", "released", "lost"]
+
+
+@dataclass(frozen=True)
+class PastAttempt:
+    """One attempt at a job, which has ended unless it is the last one."""
+
+    attempt: int
+    worker: str | None
+    started_ms: int
+    ended_ms: int | None
+    outcome: Outcome
+    error_code: str | None
+    error_message: str | None
+
+
 @dataclass(frozen=True)
 class NewVideo:
     """Bytes that are stored already and wait for their row."""

@@ -28,6 +28,7 @@ from fiapx.server.processing.views import (
     VideoRef,
     VideoView,
     WarningView,
+    attempt_view,
     video_view,
     when,
 )
@@ -66,8 +67,11 @@ class Queries:
         return VideoPage(items=[video_view(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
 
     def job(self, user_id: str, job_id: str) -> JobView:
-        """One job, with its place in the queue or its live progress."""
-        return self._live(*self._found(user_id, job_id))
+        """One job, with its place in the queue or its live progress, and its attempts."""
+        job, position = self._found(user_id, job_id)
+        view = self._live(job, position)
+        view.attempts = [attempt_view(past) for past in self._reads.attempts(job)] if job.attempt else []
+        return view
 
     def watch(self, user_id: str, job_id: str) -> Watch:
         """The same job, to be looked at again and again."""

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Engine, Row, Table, and_, exists, func, or
 
 from fiapx.core.errors import NotFound
 from fiapx.core.jobs import LIVE, JobState
-from fiapx.server.processing.model import Cursor, Job, QueueStatus, Video
+from fiapx.server.processing.attempts import history
+from fiapx.server.processing.model import Cursor, Job, PastAttempt, QueueStatus, Video
 from fiapx.server.processing.tables import jobs, parts, user_versions, videos
 from fiapx.server.processing.waiting import claimable, waits_since
 from fiapx.server.sql import now_ms, reader
@@ -44,6 +45,12 @@ class Reads:
         if state is not None:
             which = and_(which, jobs.c.state == state)
         return [_noun(Job, row) for row in self._page(jobs, which, after, limit)]
+
+    def attempts(self, job: Job) -> list[PastAttempt]:
+        """From the first to the last."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(history(job.id)).all()
+        return [PastAttempt(*row) for row in reversed(rows)]
 
     def version(self, user_id: str) -> int:
         """A number that each of the user's writes has raised."""

@@ -15,7 +15,7 @@ from fiapx.core.jobs import JobState
 from fiapx.core.outage import Outage
 from fiapx.core.ports import Cache
 from fiapx.server.processing.changes import known_version
-from fiapx.server.processing.model import Cursor, Job, Video
+from fiapx.server.processing.model import Cursor, Job, PastAttempt, Video
 from fiapx.server.processing.reads import Reads
 
 log = structlog.get_logger(__name__)
@@ -60,6 +60,9 @@ class ReplicaReads(Reads):
 
     def jobs(self, user_id: str, state: JobState | None, after: Cursor | None, limit: int) -> list[Job]:
         return self._read(user_id, lambda reads: reads.jobs(user_id, state, after, limit))
+
+    def attempts(self, job: Job) -> list[PastAttempt]:
+        return self._read(job.user_id, lambda reads: reads.attempts(job))
 
     def position(self, job: Job) -> int:
         return self._read(job.user_id, lambda reads: reads.position(job))

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -51,6 +52,7 @@ jobs = Table(
     Column("not_before_ms", BigInteger, nullable=False, server_default="0"),
     Column("lease_token", Text),
     Column("lease_until_ms", BigInteger),
+    Column("worker", Text),  # of the newest attempt
     Column("error_code", Text),
     Column("error_message", Text),
     Column("warnings", Text),
@@ -79,6 +81,21 @@ jobs = Table(
     Index("ix_jobs_result", "result_key"),
     Index("ix_jobs_expiry", "finished_ms", postgresql_where=_STORED, sqlite_where=_STORED),
 )
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Text),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    PrimaryKeyConstraint("job_id", "attempt"),
+)
+"""Those that did not end their job."""
 
 parts = Table(
     "parts",

@@ -15,7 +15,9 @@ from fiapx.core.jobs import LIVE, JobState
 from fiapx.core.ports import Cache
 from fiapx.server.outbox import Outbox
 from fiapx.server.processing import tables
+from fiapx.server.processing.attempts import record
 from fiapx.server.processing.changes import Changes, status
+from fiapx.server.processing.model import GivenUp
 from fiapx.server.processing.tables import jobs
 from fiapx.server.sql import now_ms, reader
 
@@ -89,8 +91,15 @@ class Transitions:
         self.outbox.add_all(connection, _TERMINAL_EVENTS[state], {row.id: _facts(row) for row in rows})
         return rows
 
-    def requeue(self, connection: Connection, which: ColumnElement[bool], **values: Any) -> Row[Any] | None:
-        """Give the running job that `which` selects back to the queue. None: it does not run."""
+    def requeue(
+        self,
+        connection: Connection,
+        which: ColumnElement[bool],
+        outcome: GivenUp,
+        error: Exception | None = None,
+        **values: Any,
+    ) -> Row[Any] | None:
+        """Give the running job that `which` selects back to the queue, and write down why. None: it does not run."""
         row = connection.execute(
             update(jobs)
             .where(which, jobs.c.state == JobState.RUNNING)
@@ -98,6 +107,7 @@ class Transitions:
             .returning(*jobs.c)
         ).one_or_none()
         if row is not None:
+            record(connection, row, outcome, error)
             self.changed(connection, row)
             self.queued(connection, row.id)
         return row

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 
 from fiapx.core.jobs import JobState
-from fiapx.server.processing.model import Video
+from fiapx.server.processing.model import Outcome, PastAttempt, Video
 from fiapx.server.processing.uploads.model import Upload
 
 
@@ -98,9 +98,21 @@ class ResultView(BaseModel):
     expired: bool = False
 
 
+class AttemptView(BaseModel):
+    """One attempt at a job. `released`: the worker was stopped, and gave the job back; `lost`: nothing more was heard
+    of the worker."""
+
+    number: int
+    worker: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome
+    error: ErrorView | None
+
+
 class JobView(BaseModel):
     """A job. `queue_position` is given while it waits, `eta_seconds` and live `progress` while it runs, `reused_from`
-    where an identical job had made the result."""
+    where an identical job had made the result. Lists and events do without `attempts`."""
 
     id: str
     state: JobState
@@ -115,6 +127,7 @@ class JobView(BaseModel):
     result: ResultView | None = None
     retry_of: str | None = None
     reused_from: str | None = None
+    attempts: list[AttemptView] | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -131,6 +144,18 @@ def video_view(video: Video) -> VideoView:
     """What its owner sees of a video."""
     return VideoView(
         id=video.id, name=video.name, size=video.size, sha256=video.sha256, created_at=when(video.created_ms)
+    )
+
+
+def attempt_view(past: PastAttempt) -> AttemptView:
+    """What its owner sees of an attempt."""
+    return AttemptView(
+        number=past.attempt,
+        worker=past.worker,
+        started_at=when(past.started_ms),
+        ended_at=when(past.ended_ms) if past.ended_ms else None,
+        outcome=past.outcome,
+        error=ErrorView(code=past.error_code, message=past.error_message or "") if past.error_code else None,
     )
 
 

@@ -103,3 +103,4 @@ class Split:
             writer.commit()
         with suppress(LeaseLost):  # the next worker has taken it, and makes the same
             self._sharing.parts.complete(mine)
+            log.info("part_made", job_id=mine.job_id, kind=mine.kind, part=mine.number)

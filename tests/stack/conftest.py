@@ -24,6 +24,7 @@ SETTINGS = {
     "FIAPX_SWEEP_AGE": "10",
     "FIAPX_UPSTREAM_TIMEOUT": "3",
     "FIAPX_GRACE": "5",
+    "FIAPX_PART": "20",
     "FIAPX_USER_RATE": "100000/minute",
     "FIAPX_ADDRESS_RATE": "100000/minute",
     "FIAPX_REGISTER_RATE": "1000/minute",

@@ -156,3 +156,13 @@ def verified(stack: Stack) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     counts: dict[str, Any] = json.loads(done.stdout)
     return counts
+
+
+def ask(stack: Stack, query: str) -> Any:
+    """The first value that the database of processing gives."""
+    return stack.postgres.ask(query, "processing")
+
+
+def schema(stack: Stack) -> str:
+    """Where the tables of processing are."""
+    return str(ask(stack, "SELECT schemaname FROM pg_tables WHERE tablename = 'outbox'"))

@@ -22,7 +22,7 @@ from scripts.stack import RoleProcess, Stack
 from tests.faults.table import Observed
 from tests.processing_kit import eventually
 from tests.rabbit import rabbit_channel, ready_messages
-from tests.stack.kit import User, away, verified, wait_until_ready
+from tests.stack.kit import User, ask, away, schema, verified, wait_until_ready
 
 pytestmark = pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs these")
 
@@ -32,17 +32,9 @@ def locked(stack: Stack, statement: str) -> Iterator[None]:
     """While a transaction of ours has executed this."""
     address = stack.postgres.url("postgres").rpartition("/")[0]
     with closing(psycopg2.connect(f"{address}/processing")) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SET search_path TO {_schema(stack)}; {statement}")
+        cursor.execute(f"SET search_path TO {schema(stack)}; {statement}")
         yield
         connection.rollback()
-
-
-def _schema(stack: Stack) -> str:
-    return str(ask(stack, "SELECT schemaname FROM pg_tables WHERE tablename = 'outbox'"))
-
-
-def ask(stack: Stack, query: str) -> object:
-    return stack.postgres.ask(query, "processing")
 
 
 def waits_for_lock(stack: Stack, words: str) -> bool:
@@ -121,7 +113,7 @@ def test_what_was_not_marked_is_published_again_and_runs_once(
 
 def _waiting(stack: Stack, job_id: str) -> object:
     where = f"subject = '{job_id}' AND published_ms IS NULL"
-    return ask(stack, f"SELECT count(*) FROM {_schema(stack)}.outbox WHERE {where}")
+    return ask(stack, f"SELECT count(*) FROM {schema(stack)}.outbox WHERE {where}")
 
 
 @pytest.mark.fault(8, "SIGKILL of the worker between ZIP and commit")

@@ -6,12 +6,12 @@ One-second clips, one by one, from asked for to completed; on private servers, w
 
 - ``alone``: with nothing else there, which the ratios refer to;
 - ``beside a queue``: while another user has so many jobs of the same clip queued, all the time. The claim takes who has
-  fewest jobs running, so the job is the next one: it waits until either worker ends the small job that it has, however
-  many are queued. The bound is one such job more, twice the time alone, where each decoder has a core to itself;
+  fewest jobs running, so the job waits until either worker ends the small one that it has, however many are queued. The
+  bound is one such job more: twice the time alone, where each decoder has a core to itself;
 - ``beside a large video``: while both workers share the frames of one large video of another user, all the time. The
   bound is what a helper takes to drop its part; it does not wait until one is made.
 
-What the others take of the cores comes on top. Needs Debian's postgresql, rabbitmq-server and redis-server.
+What the others take of the cores comes on top of both. Needs Debian's postgresql, rabbitmq-server and redis-server.
 """
 
 from __future__ import annotations
@@ -58,19 +58,12 @@ def fill(client: Client, video: Path, full: Event, over: Event) -> None:
     """Ask for one job after the other, each as soon as there is room for it. `full` is set once there was none."""
     for number in itertools.count():
         video_id = client.upload(video, f"queued {number}.mp4")  # named anew, as a known result would be used again
-        while not accepted(client, video_id):
+        wanted = {"video_id": video_id, "options": {"fps": RATE}}
+        while (answer := client.http.post("/jobs", json=wanted)).status_code == httpx.codes.TOO_MANY_REQUESTS:
             full.set()
             if over.wait(_LOOK):
                 return
-
-
-def accepted(client: Client, video_id: str) -> bool:
-    """Ask for a job; whether there was room for it."""
-    answer = client.http.post("/jobs", json={"video_id": video_id, "options": {"fps": RATE}})
-    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        return False
-    answer.raise_for_status()
-    return True
+        answer.raise_for_status()
 
 
 @contextmanager
@@ -78,7 +71,8 @@ def shared(video: Path, services: Stack) -> Iterator[None]:
     """Somebody's large video, which both workers make parts of. Raises RuntimeError if it is done too early."""
     client = Client(services.url)
     job_id = client.job(client.upload(video, "large.mp4"), fps="30")
-    until(lambda: len(list(services.home.rglob(f"parts/{job_id}/*"))) >= _WORKERS, _LOOK)
+    parts = f"parts/{job_id}/*"
+    until(lambda: len(list(services.home.rglob(parts))) >= _WORKERS or client.state(job_id) == "completed", _LOOK)
     yield
     if (state := client.state(job_id)) != "running":
         raise RuntimeError(f"the large video is {state}: it needs more --seconds")
@@ -101,7 +95,7 @@ def compare(folder: Path, jobs: int, queued: int, seconds: int) -> None:
         "beside a large video": partial(shared, large),
     }
     settings = {**_SETTINGS, "FIAPX_USER_JOBS": str(queued + _WORKERS)}
-    found: list[tuple[float, float]] = []
+    found = list[tuple[float, float]]()
     print(f"{'':24}{'p50 s':>8}{'p95 s':>8}{'ratio p50':>11}{'ratio p95':>11}")
     for label, busy in others.items():
         with stack(folder / label, settings, _WORKERS) as (services, _), busy(services):
@@ -115,9 +109,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20, help="that are measured, each time; two or more")
     parser.add_argument("--queued", type=int, default=200, help="jobs of somebody else")
     parser.add_argument("--seconds", type=int, default=240, help="of the large video")
-    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fiapx-fairness-") as folder:
-        compare(Path(folder), options.jobs, options.queued, options.seconds)
+        compare(Path(folder), **vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

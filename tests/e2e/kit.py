@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 
@@ -168,10 +168,16 @@ class Server:
         eventually(lambda: not traces(self.folder), timeout=20)
 
 
+class Reachable(Protocol):
+    """Where accounts are."""
+
+    url: str
+
+
 class Account:
     """Somebody with a token, over HTTP and as commands."""
 
-    def __init__(self, server: Server, email: str) -> None:
+    def __init__(self, server: Reachable, email: str) -> None:
         self.email = email
         self._server = server
         self._http = httpx.Client(trust_env=False, timeout=30)

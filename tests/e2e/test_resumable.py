@@ -8,12 +8,15 @@ import json
 import os
 import random
 import re
+import secrets
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +24,22 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from fiapx.adapters.db import Service, migrate, open_database
+from fiapx.adapters.storage_s3 import S3Storage
+from scripts.servers.postgres import PrivatePostgres
+from scripts.servers.process import free_port
+from scripts.servers.redis import PrivateRedis
+from scripts.stack import RoleProcess
 from tests.e2e.kit import FIAPX, Account, Server, environment
 from tests.processing_kit import eventually
+from tests.s3 import KEY, s3_bucket
 
 MIB = 1024 * 1024
 KILLS = int(os.environ.get("FIAPX_KILLS", "10"))
 SIZE = int(os.environ.get("FIAPX_RESUME_MB", "80")) * MIB + 12_345
+S3_KILLS = int(os.environ.get("FIAPX_KILLS", "2"))
+S3_SIZE = int(os.environ.get("FIAPX_RESUME_MB", "40")) * MIB + 12_345
+SERVICES: tuple[Service, ...] = ("auth", "processing")
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
@@ -56,10 +69,56 @@ def offset(ana: Account, upload_id: str) -> int:
     return int(ana.request("HEAD", f"/uploads/{upload_id}", headers=TUS).raise_for_status().headers["upload-offset"])
 
 
+def append(ana: Account, upload_id: str, start: int, content: bytes | Killing) -> httpx.Response:
+    headers = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
+    return ana.request("PATCH", f"/uploads/{upload_id}", headers=headers, content=content)
+
+
+class Services:
+    """Auth and processing in a process of their own, which may be killed and started again."""
+
+    def __init__(
+        self, folder: Path, postgres: PrivatePostgres, redis: PrivateRedis, storage: Mapping[str, str]
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        for service in SERVICES:
+            engine = open_database(postgres.url(service))
+            migrate(engine, service)
+            engine.dispose()
+        settings = environment(
+            folder,
+            FIAPX_SECRET_KEY=secrets.token_urlsafe(32),
+            FIAPX_AUTH_DATABASE_URL=postgres.url("auth"),
+            FIAPX_PROCESSING_DATABASE_URL=postgres.url("processing"),
+            FIAPX_REDIS_URL=redis.url,
+            FIAPX_RABBITMQ_URL=f"amqp://127.0.0.1:{free_port()}/",  # nobody misses it
+            FIAPX_AUTH_URLS=self.url,
+            **storage,
+        )
+        command = ["serve", *SERVICES, "--port", str(self.port)]
+        self._role = RoleProcess("services", command, settings, lambda _name, _line: None, self.port)
+
+    def start(self, *, port: int) -> None:
+        assert port == self.port
+        self._role.start()
+        self._role.wait()
+
+    def kill(self) -> None:
+        self._role.stop(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        self.start(port=self.port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._role.stop()
+
+
 class Killing:
     """A body at some point of which the server is killed; it goes on until the client notices."""
 
-    def __init__(self, server: Server, content: bytes, at: int) -> None:
+    def __init__(self, server: Server | Services, content: bytes, at: int) -> None:
         self._server, self._content, self._at = server, content, at
 
     def __iter__(self) -> Iterator[bytes]:
@@ -72,30 +131,60 @@ class Killing:
             yield bytes(256 * 1024)
 
 
+def send_through_kills(server: Server | Services, ana: Account, content: bytes, kills: int) -> dict[str, Any]:
+    """The video that came of it."""
+    dice = random.Random(os.environ.get("FIAPX_SEED", "7"))
+    upload_id, port, seen = create(ana, len(content)), server.port, 0
+    for _ in range(kills):
+        start = offset(ana, upload_id)
+        assert start >= seen, "what was recorded stays"
+        seen = start
+        at = dice.randrange(len(content) - start)
+        with pytest.raises(httpx.TransportError):  # without its end it cannot finish
+            append(ana, upload_id, start, Killing(server, content[start:-1], at))
+        server.start(port=port)
+    start = offset(ana, upload_id)
+    last = append(ana, upload_id, start, content[start:])
+    assert last.status_code == 204, last.text
+    eventually(lambda: ana.get(f"/uploads/{upload_id}")["state"] == "finished", timeout=120)
+    video = ana.get(f"/videos/{upload_id}")
+    assert (video["size"], video["name"]) == (len(content), "big.mp4")
+    assert video["sha256"] == hashlib.sha256(content).hexdigest()
+    return dict(video)
+
+
 @pytest.mark.timeout(300)
 def test_kills_at_random_offsets(big: Path, sha256: str, tmp_path: Path) -> None:
-    content, dice = big.read_bytes(), random.Random(os.environ.get("FIAPX_SEED", "7"))
     with Server(tmp_path) as server:
-        ana = server.account()
-        upload_id, port, seen = create(ana), server.port, 0
-        for _ in range(KILLS):
-            start = offset(ana, upload_id)
-            assert start >= seen, "what was recorded stays"
-            seen = start
-            headers = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
-            body = Killing(server, content[start:-1], dice.randrange(SIZE - start))  # without its end it cannot finish
-            with pytest.raises(httpx.TransportError):
-                ana.request("PATCH", f"/uploads/{upload_id}", headers=headers, content=body)
-            server.start(port=port)
-        start = offset(ana, upload_id)
-        headers = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
-        last = ana.request("PATCH", f"/uploads/{upload_id}", headers=headers, content=content[start:])
-        assert last.status_code == 204, last.text
-        video = ana.get(f"/videos/{last.headers['fiapx-video-id']}")
-        assert (video["sha256"], video["size"], video["name"]) == (sha256, SIZE, "big.mp4")
+        video = send_through_kills(server, server.account(), big.read_bytes(), KILLS)
         assert server.files() == {f"videos/{video['id']}"}
         stored = (server.home / "storage" / "videos" / video["id"]).read_bytes()
         assert hashlib.sha256(stored).hexdigest() == sha256
+
+
+@pytest.mark.timeout(600)
+def test_kills_at_random_offsets_on_s3(
+    big: Path, s3_server: str, postgres_server: PrivatePostgres, redis_server: PrivateRedis, tmp_path: Path
+) -> None:
+    bucket, content = s3_bucket(s3_server), big.read_bytes()[:S3_SIZE]
+    settings = {
+        "FIAPX_STORAGE_URL": f"s3://{bucket}/here",
+        "FIAPX_S3_ENDPOINT": s3_server,
+        "FIAPX_S3_ACCESS_KEY": KEY,
+        "FIAPX_S3_SECRET_KEY": KEY,
+    }
+    storage = S3Storage(bucket, endpoint=s3_server, access_key=KEY, secret_key=KEY, scratch=tmp_path, prefix="here")
+    with Services(tmp_path, postgres_server, redis_server, settings) as services:
+        ana = Account(services, f"{uuid.uuid4().hex}@example.com")
+        try:
+            video = send_through_kills(services, ana, content, S3_KILLS)
+        finally:
+            ana.close()
+        eventually(lambda: [key for key, _ in storage.list("")] == [f"videos/{video['id']}"])
+        stored = hashlib.sha256()
+        for chunk in storage.read(f"videos/{video['id']}"):
+            stored.update(chunk)
+        assert stored.hexdigest() == video["sha256"]
 
 
 class Valve:

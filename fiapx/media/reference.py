@@ -6,6 +6,7 @@ of every pixel, and the way out for streams that the fast engine cannot read.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import ffmpeg
 
-from fiapx.core.errors import CorruptMedia, DecoderFailed
+from fiapx.core.errors import CorruptMedia, DecoderFailed, NoSpace
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
@@ -142,9 +143,7 @@ class Reference:
         arguments = output.compile(cmd=[str(self._binary.path), *_GLOBAL])
         place = arguments.index("-filter_complex")
         os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # where opening /dev/fd/N duplicates N, as on macOS
-        with tempfile.TemporaryFile() as script:
-            script.write(arguments[place + 1].encode())
-            script.seek(0)
+        with _script(arguments[place + 1]) as script:
             new = self._binary.numbers >= _FILES_AS_OPTIONS
             option = "-/filter_complex" if new else "-filter_complex_script"
             arguments[place : place + 2] = [option, f"/dev/fd/{script.fileno()}"]
@@ -152,6 +151,24 @@ class Reference:
             process = spawn("fiapx.media.launch", limited, pass_fds=(self._file.fileno(), script.fileno()))
             with Supervised(process, self._watch, on_line=times.take) as child:
                 yield child, times
+
+
+@contextmanager
+def _script(text: str) -> Iterator[BinaryIO]:
+    """A file of this text, to be read from its start. Raises NoSpace."""
+    with tempfile.TemporaryFile(buffering=0) as file:
+        try:
+            rest = memoryview(text.encode())
+            while rest:  # a disk that runs full takes less than all
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(
+                    "There is no space left for temporary files.", hint="Make room, or set TMPDIR."
+                ) from error
+            raise
+        file.seek(0)
+        yield file
 
 
 class _Shown(NamedTuple):

@@ -6,13 +6,14 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.e2e.kit import Account, Server, get
+from tests.faults.table import Observed
 from tests.media.clips import X264, Clip, ffmpeg
 
 MIB = 1024 * 1024
@@ -28,18 +29,31 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """``tmp_path/data`` on a file system of 40 MiB."""
-    home = tmp_path / "data"
-    home.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(home)]
+@contextmanager
+def _mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A new folder that is a file system of this size."""
+    folder.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("only root may mount a small disk")
     try:
-        yield home
+        yield folder
     finally:
-        subprocess.run(["umount", str(home)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """``tmp_path/data`` on a file system of 40 MiB."""
+    with _mounted(tmp_path / "data", "40m") as home:
+        yield home
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder for temporary files, of 1 MiB."""
+    with _mounted(tmp_path / "scratch", "1m") as folder:
+        yield folder
 
 
 def fill(filler: Path) -> None:
@@ -124,3 +138,21 @@ def test_a_server_killed_at_work_starts_on_a_full_disk(small_disk: Path, tmp_pat
         assert server.logged("recovery_postponed")
         filler.unlink()
         ana.reach(job_id, attempt=2)
+
+
+@pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs this")
+@pytest.mark.fault(26, "the FFmpeg engine's temporary folder of 1 MiB, full")
+def test_a_full_temporary_folder_fails_its_own_jobs_alone(scratch: Path, tmp_path: Path, observed: Observed) -> None:
+    clip, filler = Clip("clip.mp4", X264).make(tmp_path), scratch / "filler"
+    with Server(tmp_path, TMPDIR=str(scratch)) as server:
+        ana = server.account()
+        assert ana.ended(ana.upload(clip, engine="ffmpeg", fps=1))["state"] == "completed"
+        fill(filler)  # a folder that was full from the start would have been passed by for /tmp
+        hapless, lucky = ana.upload(clip, engine="ffmpeg", fps=2), ana.upload(clip, engine="fast")
+        assert ana.ended(hapless)["error"]["code"] == "no_space"
+        assert ana.ended(lucky)["state"] == "completed"
+        assert ana.job(lucky)["attempt"] == 1
+        filler.unlink()
+        with observed.recovery():
+            assert ana.ended(ana.upload(clip, engine="ffmpeg", fps=2))["state"] == "completed"
+    observed.says("failed (no_space) after three attempts; other jobs go on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import threading
 import uuid
 import zipfile
@@ -15,14 +16,21 @@ from pathlib import Path
 import httpx
 import psycopg2
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from fiapx.adapters.rabbit_topology import DEAD, JOBS
 from fiapx.core.events import JOB_QUEUED, Event
+from scripts.servers.process import program
+from scripts.servers.rabbitmq import PrivateRabbit
 from scripts.stack import RoleProcess, Stack
 from tests.faults.table import Observed
 from tests.processing_kit import eventually
 from tests.rabbit import rabbit_channel, ready_messages
-from tests.stack.kit import User, ask, away, schema, verified, wait_until_ready
+from tests.servers import required
+from tests.stack.kit import Logs, User, ask, away, schema, verified, wait_until_ready
+
+LONG = {"fps": "25", "format": "png", "width": "1920", "upscale": "true"}
+"""What makes a job of seconds."""
 
 pytestmark = pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs these")
 
@@ -166,7 +174,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(
     first, second = stack.of("worker")
     second.stop()
     with away([second]):
-        job_id = ana.upload(clip, fps="25", format="png", width="1920", upscale="true")["id"]
+        job_id = ana.upload(clip, **LONG)["id"]
         eventually(lambda: ana.job(job_id)["state"] == "running", 30)
         first.send(signal.SIGSTOP)
     with observed.recovery():
@@ -178,3 +186,74 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(
     assert ana.job(job_id)["result"]["sha256"] == sha256
     verified(stack)
     observed.says("completed by attempt 2; nothing of attempt 1 shows")
+
+
+@contextmanager
+def impatient(rabbit: PrivateRabbit) -> Iterator[None]:
+    """RabbitMQ closes channels opened meanwhile that keep a message for a second."""
+
+    def patience(timeout: int, tick: int) -> None:
+        for name, value in (("consumer_timeout", timeout), ("channel_tick_interval", tick)):
+            rabbit.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+
+    patience(1000, 300)
+    try:
+        yield
+    finally:
+        patience(1_800_000, 60_000)
+
+
+def time_out(rabbit: PrivateRabbit) -> None:
+    """Keep a message until RabbitMQ's patience is over."""
+    with rabbit_channel(rabbit) as channel:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("", queue, b"kept")
+        with pytest.raises(ChannelClosedByBroker, match="timed out"):
+            list(channel.consume(queue, inactivity_timeout=1))
+
+
+@pytest.mark.fault(17, "a consumer_timeout of a second, below the job's length")
+def test_a_job_longer_than_the_patience_of_the_broker_runs_once(
+    stack: Stack, ana: User, clip: Path, logs: Logs, observed: Observed
+) -> None:
+    with impatient(stack.rabbit):
+        with away(stack.of("worker")):
+            job_ids = [ana.upload(clip, **LONG | {"fps": fps})["id"] for fps in ("20", "24", "25")]
+        time_out(stack.rabbit)
+        assert {ana.job(job_id)["state"] for job_id in job_ids} != {"completed"}
+        jobs = [ana.completed(job_id, 120) for job_id in job_ids]
+    with away(stack.of("worker")):
+        pass  # RabbitMQ's patience is that of when a channel was opened
+    assert [job["attempt"] for job in jobs] == [1, 1, 1]
+    runs = [told["job_id"] for told in logs.events("worker", "attempt_started")]
+    assert [runs.count(job_id) for job_id in job_ids] == [1, 1, 1]
+    observed.says("one run of each job")
+
+
+@pytest.mark.fault(28, "the clocks of the workers an hour ahead, or behind")
+@pytest.mark.parametrize("hours", ["+1h", "-1h"])
+def test_leases_go_by_the_clock_of_the_database(
+    stack: Stack, ana: User, clip: Path, observed: Observed, monkeypatch: pytest.MonkeyPatch, hours: str
+) -> None:
+    first, second = stack.of("worker")
+    with away([first, second]):
+        with monkeypatch.context() as environment:
+            for name, value in _shifted(hours).items():
+                environment.setenv(name, value)
+            started([first])
+            job_id = ana.upload(clip, **LONG)["id"]
+            eventually(lambda: ana.job(job_id)["state"] == "running", 30)
+            killed([first])
+            started([second])
+        with observed.recovery():
+            assert ana.completed(job_id, 90)["attempt"] == 2
+    verified(stack)
+    observed.says("taken over after the lease, and not before its end")
+
+
+def _shifted(hours: str) -> dict[str, str]:
+    """The environment of a process whose clock is wrong. The monotonic one stays, or else waits would not end."""
+    with required():
+        faketime = str(program("faketime", "/usr/bin/faketime"))
+    preload = subprocess.check_output([faketime, "-f", hours, "printenv", "LD_PRELOAD"], text=True).strip()
+    return {"LD_PRELOAD": preload, "FAKETIME": hours, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

@@ -35,8 +35,8 @@ def gateway(
     behind, front = free_port(), free_port()
     env = _settings(folder, postgres_server, redis_server, behind)
     roles = [
-        RoleProcess("services", ["serve", "auth", "processing", "--port", str(behind)], env, _ignore, behind),
-        RoleProcess("gateway", ["serve", "gateway", "--port", str(front)], env, _ignore, front),
+        RoleProcess("services", ["serve", "auth", "processing", "--port", str(behind)], env, print, behind),
+        RoleProcess("gateway", ["serve", "gateway", "--port", str(front)], env, print, front),
     ]
     try:
         for role in roles:
@@ -63,10 +63,6 @@ def _settings(home: Path, postgres: PrivatePostgres, redis: PrivateRedis, behind
         "FIAPX_TRUSTED_PROXIES": "127.0.0.1",
         "FIAPX_BCRYPT_ROUNDS": "4",
     }
-
-
-def _ignore(_name: str, _line: str) -> None:
-    """What the roles log."""
 
 
 @pytest.fixture(scope="module")

@@ -141,10 +141,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _mark(items)
-    if config.getoption("--faults"):
-        others = [item for item in items if not item.get_closest_marker("fault")]
-        items[:] = [item for item in items if item.get_closest_marker("fault")]
-        config.hook.pytest_deselected(items=others)
+    unwanted = [item for item in items if not _is_wanted(item, faults=config.getoption("--faults"))]
+    if unwanted:
+        items[:] = [item for item in items if item not in unwanted]
+        config.hook.pytest_deselected(items=unwanted)
+
+
+def _is_wanted(item: pytest.Item, *, faults: bool) -> bool:
+    return bool(item.get_closest_marker("fault")) if faults else not item.get_closest_marker("lengthy")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -140,7 +140,7 @@ def test_a_server_killed_at_work_starts_on_a_full_disk(small_disk: Path, tmp_pat
         ana.reach(job_id, attempt=2)
 
 
-@pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs this")
+@pytest.mark.lengthy
 @pytest.mark.fault(26, "the FFmpeg engine's temporary folder of 1 MiB, full")
 def test_a_full_temporary_folder_fails_its_own_jobs_alone(scratch: Path, tmp_path: Path, observed: Observed) -> None:
     clip, filler = Clip("clip.mp4", X264).make(tmp_path), scratch / "filler"

@@ -69,7 +69,8 @@ class User:
     @classmethod
     def registered(cls, url: str) -> Self:
         email = f"{uuid.uuid4().hex[:12]}@example.com"
-        httpx.post(f"{url}{API}/auth/register", json={"email": email, "password": PASSWORD}).raise_for_status()
+        answer = httpx.post(f"{url}{API}/auth/register", json={"email": email, "password": PASSWORD})
+        assert answer.is_success, answer.text
         return cls.logged_in(url, email)
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import subprocess
 import threading
@@ -32,7 +31,7 @@ from tests.stack.kit import Logs, User, ask, away, schema, verified, wait_until_
 LONG = {"fps": "25", "format": "png", "width": "1920", "upscale": "true"}
 """What makes a job of seconds."""
 
-pytestmark = pytest.mark.skipif("FIAPX_FAULT_SECONDS" not in os.environ, reason="`make faults` runs these")
+pytestmark = pytest.mark.lengthy
 
 
 @contextmanager

@@ -287,8 +287,9 @@ def test_another_users_things_are_as_missing_ones(service: Processing, url: str)
     video_id = service.row(job_id).video_id
     upload, _ = service.uploads.create(ANA, NewUpload("clip.mp4", 5), None)
     checked = 0
+    capabilities = ("OPTIONS", "/uploads")  # told to everybody, as tus wants it
     with service.client(url, BOB) as bob, service.client(url, None) as nobody:
-        for method, path in routes(service):
+        for method, path in sorted(set(routes(service)) - {capabilities}):
             mine = path.format(job_id=job_id, video_id=video_id, upload_id=upload.id, number=1)
             assert problem(nobody.request(method, mine, headers=TUS)) == (401, "auth_required"), path
             if "{" not in path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.compose.composed import COMPOSE, ROLES, read_yaml
 from tests.compose.running import Composed
@@ -22,6 +23,14 @@ ALERTS = {rule["alert"]: rule for rule in read_yaml(COMPOSE / "prometheus" / "al
 TARGETS = [*DASHBOARD["panels"], DASHBOARD["annotations"]["list"][0]]
 
 
+OPERATIONS = (COMPOSE.parent / "docs" / "operations.md").read_text()
+SCALING = [
+    trigger["metadata"]["query"]
+    for block in re.findall(r"```yaml\n(apiVersion: keda.*?)```", OPERATIONS, re.DOTALL)
+    for scaled in YAML(typ="safe").load_all(block)
+    for trigger in scaled["spec"]["triggers"]
+]
+"""What KEDA would ask."""
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 
 
@@ -49,6 +58,14 @@ def test_all_targets_are_up(composed: Composed) -> None:
 def test_every_panel_shows_something(used: Composed, expression: str) -> None:
     query = expression.replace("$__rate_interval", "30s")
     eventually(lambda: bool(used.prometheus.query(query)), 30)
+
+
+@pytest.mark.parametrize("query", SCALING)
+def test_every_query_that_scales_has_an_answer(used: Composed, query: str) -> None:
+    def answer() -> list[str]:
+        return [sample["value"][1] for sample in used.prometheus.query(query)]
+
+    eventually(lambda: len(answer()) == 1 and float(answer()[0]) >= 0, 90)
 
 
 @pytest.mark.parametrize("name", ALERTS)

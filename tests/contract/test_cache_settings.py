@@ -14,6 +14,7 @@ from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import free_port
 from scripts.servers.redis import PrivateRedis
 from scripts.stack import RoleProcess
+from tests.postgres import empty
 from tests.stack.kit import User
 
 TTLS = {"sessions": 700, "jobs": 800, "videos": 900, "stale": 1000}
@@ -31,6 +32,7 @@ def gateway(
     for service in services:
         engine = open_database(postgres_server.url(service))
         migrate(engine, service)
+        empty(engine)  # keys that others have made are encrypted by another secret
         engine.dispose()
     behind, front = free_port(), free_port()
     env = _settings(folder, postgres_server, redis_server, behind)

@@ -31,6 +31,7 @@ from scripts.servers.process import free_port
 from scripts.servers.redis import PrivateRedis
 from scripts.stack import RoleProcess
 from tests.e2e.kit import FIAPX, Account, Server, environment
+from tests.postgres import empty
 from tests.processing_kit import eventually
 from tests.s3 import KEY, s3_bucket
 
@@ -85,6 +86,7 @@ class Services:
         for service in SERVICES:
             engine = open_database(postgres.url(service))
             migrate(engine, service)
+            empty(engine)  # keys that others have made are encrypted by another secret
             engine.dispose()
         settings = environment(
             folder,

@@ -19,7 +19,6 @@ _PATIENCE: Final = 30.0
 _STOP: Final = 10.0
 _PORTS: Final = range(10_240, 32_768)
 _RANDOM: Final = random.SystemRandom()
-_kept: list[socket.socket] = []
 
 
 class ServerMissing(Exception):
@@ -39,11 +38,11 @@ def free_port() -> int:
     while True:
         port = _RANDOM.choice(_PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            _kept.append(_claim(port))
+            _claim(port)
             return port
 
 
-def _claim(port: int) -> socket.socket:
+def _claim(port: int) -> None:
     """Whoever holds a port's namesake for datagrams, which no server here wants, may use it. Raises OSError."""
     claim = socket.socket(type=socket.SOCK_DGRAM)
     try:
@@ -51,7 +50,7 @@ def _claim(port: int) -> socket.socket:
     except OSError:
         claim.close()
         raise
-    return claim
+    claim.detach()  # it stays open until this process ends
 
 
 def program(package: str, *candidates: str) -> Path:

@@ -86,7 +86,8 @@ class Notifier:
             self._retry(delivery, f"Internal error: {type(error).__name__}")
         else:
             self._store.finish(delivery, "sent")
-            log.info("mail_sent", event_id=delivery.event_id, attempt=delivery.attempt)
+            about = {"event_id": delivery.event_id, "job_id": delivery.data.get("job_id")}
+            log.info("mail_sent", **about, attempt=delivery.attempt)
 
     def _retry(self, delivery: Delivery, error: str) -> None:
         if delivery.attempt > len(BACKOFF):

@@ -97,7 +97,7 @@ def test_objects_with_other_bytes(service: Processing, change: Callable[[bytes],
     assert faults(service, quick=True) == []
 
 
-@pytest.mark.parametrize("wrong", [b"no ZIP at all", Archive.of(2).content])
+@pytest.mark.parametrize("wrong", [b"no ZIP at all", Archive.of(2).content], ids=["no ZIP", "a ZIP of other frames"])
 def test_a_result_that_is_stored_as_it_was_written_and_wrong(service: Processing, wrong: bytes) -> None:
     """As a defect of a worker would leave it."""
     service.queue_job()

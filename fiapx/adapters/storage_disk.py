@@ -18,6 +18,8 @@ from fiapx.core.errors import NoSpace, NotFound, Unavailable
 
 CHUNK: Final = 512 * 1024
 _LITTLE_SPACE: Final = 64 * 1024**2
+_LOOK: Final = 1.0
+"""Seconds after which a full disk is looked at again."""
 
 
 class DiskStorage:
@@ -72,17 +74,19 @@ class DiskStorage:
         return sum(_sweep(path, older_than) for path in self._temporary.iterdir())
 
     def resting(self) -> float:
-        """There is nobody to wait for."""
+        """While not even the reserve is free."""
+        try:
+            leave_room(self._temporary, self._reserve)
+        except (NoSpace, OSError):
+            return _LOOK
         return 0.0
 
     def check(self) -> None:
         """Raises NoSpace while there is little left, Unavailable for a folder that went away."""
         try:
-            disk = os.statvfs(self._temporary)
+            leave_room(self._temporary, _LITTLE_SPACE)
         except OSError as error:
             raise Unavailable(f"The storage folder cannot be used: {error.strerror}.") from None
-        if disk.f_bavail * disk.f_frsize < _LITTLE_SPACE:
-            raise NoSpace
 
     def _path(self, key: str) -> Path:
         return self._root.joinpath(*checked(key).split("/"))

@@ -65,7 +65,7 @@ class Storage(Protocol):
         ...
 
     def resting(self) -> float:
-        """Seconds for which it is left alone since it has failed several times in a row; 0 as a rule."""
+        """Seconds for which it is left alone since it has failed several times in a row, or is full; 0 as a rule."""
         ...
 
     def check(self) -> None:

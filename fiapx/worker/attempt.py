@@ -13,7 +13,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from fiapx.core.circuit import Resting
-from fiapx.core.errors import LeaseLost, Unavailable
+from fiapx.core.errors import LeaseLost, NoSpace, Unavailable
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Cache, ObjectWriter, Storage
 from fiapx.core.tracing import Attributes, continued, failed, span, step
@@ -161,7 +161,9 @@ class Attempt:
 
     def _storage_fails(self, error: Exception) -> bool:
         """For every job alike, so that this one is not to blame."""
-        return isinstance(error, Resting) or (isinstance(error, Unavailable) and self._shop.storage.resting() > 0)
+        return isinstance(error, Resting) or (
+            isinstance(error, Unavailable | NoSpace) and self._shop.storage.resting() > 0
+        )
 
     def _fail(self, error: Exception) -> None:
         state = self._shop.leases.fail(self._claim, error)

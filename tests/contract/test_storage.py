@@ -266,6 +266,12 @@ def test_a_reserve_is_left_to_others(tmp_path: Path) -> None:
     assert [key for key, _ in DiskStorage(tmp_path).list("videos/")] == ["videos/1"]
 
 
+@pytest.mark.parametrize(("share", "rests"), [(0.5, False), (2, True)])
+def test_a_disk_without_its_reserve_is_left_alone(tmp_path: Path, share: float, rests: bool) -> None:
+    disk = os.statvfs(tmp_path)
+    assert bool(DiskStorage(tmp_path, reserve=int(disk.f_bavail * disk.f_frsize * share)).resting()) == rests
+
+
 def test_a_store_that_is_away_is_unavailable(tmp_path: Path) -> None:
     away = S3Storage(
         "b", endpoint=f"http://127.0.0.1:{free_port()}", access_key="k", secret_key="s", scratch=tmp_path, timeout=0.2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,6 +140,21 @@ def test_a_server_killed_at_work_starts_on_a_full_disk(small_disk: Path, tmp_pat
         assert server.logged("recovery_postponed")
         filler.unlink()
         ana.reach(job_id, attempt=2)
+
+
+def test_jobs_wait_for_room_uncharged(small_disk: Path, tmp_path: Path) -> None:
+    clip, filler = Clip("clip.mp4", X264).make(tmp_path), small_disk / "filler"
+    with Server(tmp_path) as server:
+        ana = server.account()
+        video = ana.job(ana.upload(clip))["video"]["id"]
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8 * MIB))  # the databases go on
+        asked = ana.request("POST", "/jobs", json={"video_id": video, "options": {"fps": 3}})
+        assert asked.status_code == 201
+        time.sleep(2)
+        assert ana.job(asked.json()["id"])["state"] == "queued"
+        filler.unlink()
+        assert ana.ended(asked.json()["id"])["state"] == "completed"
+        assert ana.job(asked.json()["id"])["attempt"] == 1
 
 
 @pytest.mark.lengthy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,6 +24,8 @@ _AHEAD: Final = 2
 """Segments a child has been asked for at a time: the one it works on, and its next."""
 _WINDOW: Final = 8
 """Segments a child, of all children together, that are asked for or wait to be read: some take longer than others."""
+_LARGE: Final = 16 * 1024**2
+"""Bytes of a video that has work for a second child, most likely."""
 
 
 @contextmanager
@@ -35,7 +38,10 @@ def decoding(
     size = jobs or granted_cores()
 
     def start(known: tuple[VideoInfo, Index] | None) -> Decoder:
-        return Decoder(children, source.file, options, limits, watch, known, share=size)
+        decoder = Decoder(children, source.file, options, limits, watch, known, share=size)
+        if known is None and size > 1 and os.fstat(source.file.fileno()).st_size >= _LARGE:
+            children.refill()  # importing takes as long as finding out what the video is
+        return decoder
 
     with spare or Spare() as children, Pool(start, size) as pool:
         yield pool

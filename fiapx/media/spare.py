@@ -39,21 +39,27 @@ class Spare:
 
     def __init__(self, start: Start = _fresh) -> None:
         self._start = start
-        ours, theirs = socket.socketpair()
-        self._child: tuple[Process, socket.socket] | None = None
-        with theirs:
-            try:
-                self._child = start(theirs.fileno()), ours
-            except BaseException:
-                ours.close()
-                raise
+        self._child: tuple[Process, socket.socket] | None = self._started()
 
     def take(self) -> tuple[Process, socket.socket]:
         """The child and its standard input, which are the caller's from now on; another child if it is gone."""
-        if self._child is None:
-            return Spare(self._start).take()
         taken, self._child = self._child, None
-        return taken
+        return taken or self._started()
+
+    def refill(self) -> None:
+        """Have another child start, for whoever takes the next; where that fails, they will start it and tell why."""
+        if self._child is None:
+            with suppress(OSError):
+                self._child = self._started()
+
+    def _started(self) -> tuple[Process, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                return self._start(theirs.fileno()), ours
+            except BaseException:
+                ours.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -79,6 +79,16 @@ def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
     assert own_decoders() == set()
 
 
+@linux
+@pytest.mark.parametrize("name", ["h264-bframes.mp4", "h264-short.mp4"])
+def test_a_large_file_has_a_second_child_at_hand(name: str, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = BY_NAME[name].make(clips)
+    alone = extracted(path, 1, step=1)
+    monkeypatch.setattr("fiapx.media.pool._LARGE", 1)
+    assert extracted(path, 2, step=1).data == alone.data
+    assert own_decoders() == set(), "one that was not needed is gone too"
+
+
 def test_a_short_video_needs_one_child_alone(clips: Path) -> None:
     started = threading.active_count()
     extracted(BY_NAME["h264-short.mp4"].make(clips), 8)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fiapx.core.errors import FiapxError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from fiapx.bootstrap.roles import Workforce
+
+_TICK: Final = 0.5
 
 
 def address(host: str, listener: socket.socket) -> str:
@@ -46,7 +48,8 @@ def run(
             server.start()
         if all(server.wait_until_ready() for server in servers):
             ready()
-        stop.wait()
+        while not stop.wait(_TICK):  # without an end, it would miss a signal that the system gave to another thread
+            continue
         draining.set()
         deadline = time.monotonic() + grace
         if worker is not None:

@@ -37,6 +37,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
         "FIAPX_HOME": str(folder / "data"),
         "FIAPX_CONFIG": str(folder / "profile.json"),
         "FIAPX_BCRYPT_ROUNDS": "4",
+        "PYTHONFAULTHANDLER": "1",  # a server that hangs tells where, to those who abort it
         **settings,
     }
 
@@ -162,9 +163,9 @@ class Server:
             try:
                 self.wait(_START)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._process.send_signal(signal.SIGABRT)
                 self.wait()
-                raise
+                raise AssertionError(f"it does not end:\n{self.log()}") from None
         eventually(lambda: not traces(self.folder), timeout=20)
 
 

@@ -17,10 +17,7 @@ from fiapx.core.tracing import span
 from fiapx.server.proxy.bulkhead import Bulkhead
 from fiapx.server.proxy.instance import Instance
 from fiapx.server.proxy.outgoing import Outgoing
-from fiapx.server.proxy.wire import EarlyAnswers
-
-_KEEP_ALIVE: Final = 4.0
-"""Seconds that an idle connection is kept: uvicorn closes them after five, and a request could meet that."""
+from fiapx.server.proxy.pool import Pool
 
 _TRANSPORT: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
 
@@ -56,9 +53,7 @@ class Upstream:
         health_path: str = "/api/v1/health/all",
     ) -> None:
         self.name, self.health_path = name, health_path
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=None, keepalive_expiry=_KEEP_ALIVE, network_backend=EarlyAnswers()
-        )
+        self._pool = Pool()
         self.instances = tuple(
             Instance(url, self._pool, Breaker(eject_after), probe_path, probe_interval) for url in urls
         )

@@ -29,11 +29,11 @@ def full_disk_told() -> Iterator[None]:
         raise
 
 
-def leave_room(folder: Path, reserve: int) -> None:
-    """Raises NoSpace while less than `reserve` bytes are free."""
+def leave_room(folder: Path, reserve: int, size: int = 0) -> None:
+    """Raises NoSpace where less than `reserve` bytes would be free after `size` more."""
     if reserve:
         disk = os.statvfs(folder)
-        if disk.f_bavail * disk.f_frsize < reserve:
+        if disk.f_bavail * disk.f_frsize < reserve + size:
             raise NoSpace
 
 

@@ -122,7 +122,7 @@ class DiskPartialWriter:
         view = memoryview(data).cast("B")
         done = 0
         with full_disk_told():
-            leave_room(self._path.parent, self._reserve)
+            leave_room(self._path.parent, self._reserve, len(view))
             while done < len(view):
                 done += os.pwrite(self._fd, view[done : done + WRITE], self._position + done)
         self._position += done

@@ -116,7 +116,7 @@ class DiskWriter:
         assert self._fd is not None, "the object is committed already"
         view = memoryview(data).cast("B")
         with full_disk_told():
-            leave_room(self._path.parent, self._reserve)
+            leave_room(self._path.parent, self._reserve, len(view))
             written = 0
             while written < len(view):
                 written += os.write(self._fd, view[written : written + WRITE])

@@ -76,8 +76,8 @@ class DiskPartials:
             temporary.unlink(missing_ok=True)
         return fd
 
-    def assemble(self, upload_id: str, key: str, size: int) -> None:
-        """The file is renamed: nothing is copied."""
+    def assemble(self, upload_id: str, key: str, size: int) -> str | None:
+        """The file is renamed: nothing is copied, or read."""
         target = self._root.joinpath(*checked(key).split("/"))
         with full_disk_told(), suppress(FileNotFoundError):  # somebody else is as far as we are
             newest = _newest(self._folder(upload_id))
@@ -87,6 +87,7 @@ class DiskPartials:
                 sync_folder(target.parent)
         if not target.is_file() or target.stat().st_size != size:
             raise NotFound
+        return None
 
     def discard(self, upload_id: str) -> None:
         shutil.rmtree(self._folder(upload_id), ignore_errors=True)

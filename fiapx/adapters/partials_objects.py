@@ -7,6 +7,7 @@ least 5 MiB, its tail needs an object of its own all the same, and an old writer
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from threading import Lock
 from types import TracebackType
@@ -30,14 +31,17 @@ class ObjectPartials:
         self._chain(upload_id, offset)
         return ObjectPartialWriter(self._storage, upload_id, offset, epoch)
 
-    def assemble(self, upload_id: str, key: str, size: int) -> None:
+    def assemble(self, upload_id: str, key: str, size: int) -> str | None:
         if any(found == key for found, _ in self._storage.list(key)):
-            return
+            return None
+        running = hashlib.sha256()
         with self._storage.create(key) as writer:
             for part in self._chain(upload_id, size):
                 for chunk in self._storage.read(part):
                     writer.write(chunk)
+                    running.update(chunk)
             writer.commit()
+        return running.hexdigest()
 
     def discard(self, upload_id: str) -> None:
         for key, _ in list(self._storage.list(f"{_FOLDER}/{upload_id}/")):

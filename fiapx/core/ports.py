@@ -114,8 +114,10 @@ class Partials(Protocol):
         """
         ...
 
-    def assemble(self, upload_id: str, key: str, size: int) -> None:
-        """Store the `size` bytes as an object of the Storage; done already is done. Raises NotFound, NoSpace."""
+    def assemble(self, upload_id: str, key: str, size: int) -> str | None:
+        """Store the `size` bytes as an object of the Storage; done already is done.
+
+        Returns their hex SHA-256, where they had to be read for that. Raises NotFound, NoSpace."""
         ...
 
     def discard(self, upload_id: str) -> None:

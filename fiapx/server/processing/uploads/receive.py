@@ -179,6 +179,7 @@ class _Stretch:
         self._piece, self._other = self._other, self._piece
         if self._unsaved >= _STEP:
             self._unsaved = 0
+            await self._writing.wait()
             await self._saving.run(self._save)
 
     def _write(self, piece: memoryview) -> None:

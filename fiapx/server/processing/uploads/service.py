@@ -97,9 +97,9 @@ class Uploads:
         if current.finished:
             return current
         key = video_key(upload.id)
-        self.partials.assemble(upload.id, key, upload.size)
+        read = self.partials.assemble(upload.id, key, upload.size)
         try:
-            finished, here = self.store.finish(upload, sha256 or self._sha256(key))
+            finished, here = self.store.finish(upload, sha256 or read or self._sha256(key))
         except (NotFound, InvalidToken):
             self._storage.delete(key)
             raise

@@ -21,7 +21,8 @@ def auditing(settings: Settings, *, quick: bool) -> Iterator[Audit]:
     """An audit of the configured service, or else of the data of `fiapx up`. Raises UsageError, Unavailable."""
     with Servers(settings) as servers, service_database(settings, "processing") as engine:
         store = Store(Transitions(engine, Event(), "", MemoryCache()))
-        yield Audit(store, engine, servers.storage, orphan_age=settings.sweep_age, quick=quick)
+        swept = settings.sweep_age + 2 * settings.sweep_interval  # the sweeper had its chance
+        yield Audit(store, engine, servers.storage, orphan_age=swept, quick=quick)
 
 
 @contextmanager

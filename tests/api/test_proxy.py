@@ -155,11 +155,16 @@ def test_a_client_that_leaves_in_a_body_does_no_harm(front: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"]
+    ("head", "reset"),
+    [
+        (b"Content-Length: 10\r\n\r\nhalf", False),
+        (b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", False),
+        (b"Connection: close\r\n\r\nhalf", True),
+    ],
 )
-def test_a_service_that_dies_in_an_answer_cuts_it(head: bytes) -> None:
+def test_a_service_that_dies_in_an_answer_cuts_it(head: bytes, reset: bool) -> None:
     with (
-        scripted(b"HTTP/1.1 200 OK\r\n" + head) as url,
+        scripted(b"HTTP/1.1 200 OK\r\n" + head, reset=reset) as url,
         gateway({"/api/v1": Upstream("things", [url])}) as front,
         structlog.testing.capture_logs(),
         pytest.raises(httpx.RemoteProtocolError),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -161,8 +163,9 @@ def blackhole() -> Iterator[str]:
 
 
 @contextmanager
-def scripted(*answers: bytes) -> Iterator[str]:
-    """A URL whose connections get these bytes in turn, once they have sent something, and are then closed."""
+def scripted(*answers: bytes, reset: bool = False) -> Iterator[str]:
+    """A URL whose connections get these bytes in turn, once they have sent something, and are then closed, or `reset` a
+    moment later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -171,6 +174,9 @@ def scripted(*answers: bytes) -> Iterator[str]:
                 with connection:
                     connection.recv(65536)
                     connection.sendall(answer)
+                    if reset:
+                        time.sleep(0.2)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -61,6 +61,7 @@ class _Wire(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._loop = asyncio.get_running_loop()
         self._arrived = bytearray()
         self._over = self._full = self._head_sent = False
+        self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport
 
@@ -88,8 +89,7 @@ class _Wire(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # whatever it was: the other side is gone
-        self._over, self._full = True, False
+        self._error, self._over, self._full = exc, True, False
         self._tell()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -99,6 +99,8 @@ class _Wire(asyncio.Protocol, httpcore.AsyncNetworkStream):
                 await self._change(timeout)
         except TimeoutError:
             raise httpcore.ReadTimeout from None
+        if self._error is not None and not self._arrived:  # not an end, by which an answer may be known to be complete
+            raise httpcore.ReadError(str(self._error)) from self._error
         data = bytes(memoryview(self._arrived)[:max_bytes])
         del self._arrived[:max_bytes]
         if len(self._arrived) < _HELD and not self._over and not self._transport.is_reading():

@@ -14,7 +14,7 @@ import stamina
 
 import fiapx
 from fiapx.cli.elsewhere import follow, sent_elsewhere
-from fiapx.cli.problems import LOGIN_HINT, raise_for_problem, transport_errors
+from fiapx.cli.problems import LOGIN_HINT, Unreachable, raise_for_problem, transport_errors
 from fiapx.cli.profile import Profile, ProfileStore, check_secure, server_url
 from fiapx.core.errors import (
     AuthRequired,
@@ -31,6 +31,8 @@ _TIMEOUT = httpx.Timeout(60, connect=10)
 LONG = httpx.Timeout(300, connect=10)
 """After the last byte the server brings a big upload to the disk."""
 _ATTEMPTS = 4
+_ATTEMPTS_TO_LEARN = 12
+"""Half a minute: whoever gave up on what may have been done, and asked anew, would have it done twice."""
 _LONGEST_PAUSE = 30.0
 """Seconds of Retry-After that we sit out; a longer one is told to the user."""
 
@@ -98,7 +100,11 @@ class Api:
     def create(self, path: str, **request: Any) -> Any:
         """POST what can safely be tried again, since an Idempotency-Key tells the server that it is the same."""
         headers = {"Idempotency-Key": str(uuid.uuid4()), **request.pop("headers", {})}
-        return self._json(self._persist(lambda: self.once("POST", path, headers=headers, timeout=LONG, **request)))
+
+        def send() -> httpx.Response:
+            return self.once("POST", path, headers=headers, timeout=LONG, **request)
+
+        return self._json(self._persist(send, learn=True))
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str] | None = None, timeout: float = 60) -> Iterator[httpx.Response]:
@@ -151,15 +157,23 @@ class Api:
         raise_for_problem(response)
         return response
 
-    def _persist(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+    def _persist(self, send: Callable[[], httpx.Response], *, learn: bool = False) -> httpx.Response:
+        """`learn`: go on for longer once the server may have done it, to learn what became of it."""
+        tries, begun = 0, False
+
         def pause(error: Exception) -> bool | float:
+            nonlocal tries, begun
             if not isinstance(error, Unavailable | RateLimited):
+                return False
+            tries += 1
+            begun = begun or not isinstance(error, Unreachable | RateLimited)
+            if tries >= _ATTEMPTS and not (learn and begun):
                 return False
             after: float | None = getattr(error, "retry_after", None)
             return after <= _LONGEST_PAUSE and after if after is not None else True
 
         for attempt in stamina.retry_context(
-            pause, attempts=_ATTEMPTS, timeout=None, wait_initial=0.2, wait_jitter=0.2
+            pause, attempts=_ATTEMPTS_TO_LEARN, timeout=None, wait_initial=0.2, wait_jitter=0.2
         ):
             with attempt:
                 return send()

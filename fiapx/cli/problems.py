@@ -49,6 +49,10 @@ class RemoteError(FiapxError):
         self.reported_code = code
 
 
+class Unreachable(Unavailable):
+    """No connection to the server: it has not even seen the request."""
+
+
 def job_error(job: dict[str, Any]) -> RemoteError | None:
     """Why an ended job has no result; None for one that has."""
     if job["state"] == "failed":
@@ -115,7 +119,7 @@ def transport_errors() -> Iterator[None]:
             raise FiapxError(f"{origin} has no certificate that this machine trusts") from None
         if "refused" in str(error).lower():
             hint = "Is `fiapx up` running?"
-        raise Unavailable(f"cannot reach {origin}", hint=hint) from None
+        raise Unreachable(f"cannot reach {origin}", hint=hint) from None
     except httpx.LocalProtocolError:
         raise UsageError("the file changed while it was being sent") from None
     except httpx.TimeoutException as error:

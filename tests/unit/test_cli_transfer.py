@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import stamina
 
+from fiapx.cli.api import Api
 from fiapx.core.errors import PayloadTooLarge, RateLimited
+from scripts.servers.process import free_port
 from tests.unit.cli_support import Cutter, Fake, fake_server, logged_in, run
 from tests.unit.cli_support import video as known
 
@@ -177,6 +179,38 @@ def test_a_dropped_upload_is_sent_again_under_the_same_key(
     assert received == sha256
     assert len(fake.keys) == 3
     assert len(set(fake.keys)) == 1
+
+
+def test_a_server_that_may_have_taken_the_upload_is_asked_for_longer(
+    fake: Fake, env: dict[str, str], here: Path, tmp_path: Path
+) -> None:
+    """Who gave up and asked anew would have it twice."""
+    video(here)
+    with (
+        Cutter(fake.url, up=[1_000_000] * 7 + [None]).open() as url,
+        stamina.set_testing(True, attempts=12),
+    ):
+        assert run("upload", "clip.mp4", env=logged_in(fake, tmp_path / "profile.json", url)).code == 0
+    assert len(fake.uploads) == 1
+    assert len(set(fake.keys)) == 1
+
+
+def test_a_server_that_is_not_there_is_told_of_soon(
+    fake: Fake, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(here)
+    tried = []
+    once = Api.once
+
+    def counted(self: Api, *args: Any, **more: Any) -> Any:
+        tried.append(args)
+        return once(self, *args, **more)
+
+    monkeypatch.setattr(Api, "once", counted)
+    nowhere = logged_in(fake, tmp_path / "profile.json", f"http://127.0.0.1:{free_port()}")
+    with stamina.set_testing(True, attempts=12):
+        assert run("upload", "clip.mp4", env=nowhere).code == 5
+    assert len(tried) == 4
 
 
 def test_a_busy_server_gets_the_upload_again_under_the_same_key(

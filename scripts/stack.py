@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any, Final
 
 from scripts.servers.postgres import PrivatePostgres
@@ -273,15 +274,17 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="port of the first gateway")
     parser.add_argument("--data", type=Path, help="folder to keep everything in; a temporary one by default")
     options = parser.parse_args()
-    stop = threading.Event()
+    stop = SimpleQueue[
+        None
+    ]()  # a handler may interrupt a wait for an event in the middle, and its `set` would wait for it
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.put(None))
     with tempfile.TemporaryDirectory(prefix="fiapx-stack-") as temporary:
         try:
             with running(options.data or Path(temporary), _show, each=options.each, port=options.port) as stack:
                 gateways = ", ".join(process.url for process in stack.of("gateway"))
                 print(f"ready: {gateways} (Ctrl-C stops all)", file=sys.stderr, flush=True)
-                stop.wait()
+                stop.get()
                 print("stopping ...", file=sys.stderr, flush=True)
         except (ServerMissing, ServerFailed) as error:
             print(error, file=sys.stderr)

@@ -6,8 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 from threading import Event, Thread
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from fiapx.core.errors import FiapxError
@@ -63,19 +63,30 @@ def run(
 
 @contextmanager
 def _signals(draining: Event, worker: Workforce | None, stop: Event, hurry: Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back and cuts connections at once."""
+    """The first SIGINT or SIGTERM asks to stop; one more gives running jobs back and cuts connections at once.
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            hurry.set()
-            if worker is not None:
-                Thread(target=worker.stop, args=(0,), daemon=True).start()
-        draining.set()
-        stop.set()
+    A handler may interrupt this thread anywhere, even in the middle of an event's `set` or `wait`, whose lock it would
+    then wait for in vain. It puts a word into a queue that may be put to from anywhere; a thread does the rest.
+    """
+    heard = SimpleQueue[bool]()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def listen() -> None:
+        while heard.get():
+            if stop.is_set():
+                hurry.set()
+                if worker is not None:
+                    Thread(target=worker.stop, args=(0,), daemon=True).start()
+            draining.set()
+            stop.set()
+
+    listener = Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: heard.put(True)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heard.put(False)
+        listener.join()

@@ -13,10 +13,13 @@ from typing import Any
 def cancel_on_signals() -> Iterator[threading.Event]:
     """The first signal to end sets the event; a second one interrupts at once. Ignored signals stay ignored."""
     cancelled = threading.Event()
+    asked = False
 
     def stop(_number: int, _frame: Any) -> None:
-        if cancelled.is_set():
+        nonlocal asked
+        if asked:  # the event may be just about to be set, and another `set` would wait for this one
             raise KeyboardInterrupt
+        asked = True
         cancelled.set()
 
     before: dict[signal.Signals, Any] = {}

@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry
 from fiapx.cli.api import Api
 from fiapx.cli.elsewhere import follow
 from fiapx.cli.fetching import fetch
+from fiapx.cli.problems import Unreachable
 from fiapx.cli.profile import ProfileStore
-from fiapx.core.errors import FiapxError, Unavailable
+from fiapx.core.errors import FiapxError
 from fiapx.server.gateway.answers import Answers, CacheCounters
 from fiapx.server.gateway.gate import Gate
 from fiapx.server.identity import Verifier
@@ -178,7 +179,7 @@ def test_the_store_gets_no_token_and_its_own_conditions_only(api: Api, sending: 
 
 @pytest.mark.parametrize(
     ("address", "error"),
-    [("http://127.0.0.1:1/", Unavailable), ("ftp://127.0.0.1/", FiapxError), ("http://[::1", FiapxError)],
+    [("http://127.0.0.1:1/", Unreachable), ("ftp://127.0.0.1/", FiapxError), ("http://[::1", FiapxError)],
 )
 def test_addresses_that_are_no_good(address: str, error: type[FiapxError]) -> None:
     with httpx.Client(trust_env=False) as client:

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from fiapx.adapters.folders import WRITE, full_disk_told, leave_room, make_folder, sync_folder
+from fiapx.adapters.direct import DirectWriter
+from fiapx.adapters.folders import full_disk_told, leave_room, make_folder, sync_folder
 from fiapx.adapters.keys import TEMPORARY, checked
 from fiapx.core.errors import NotFound
 from fiapx.core.ports import InUse
@@ -110,6 +111,7 @@ class DiskPartialWriter:
     def __init__(self, fd: int, path: Path, offset: int, reserve: int) -> None:
         self._fd, self._path, self._reserve = fd, path, reserve
         self._position = offset
+        self._file = DirectWriter(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -121,13 +123,11 @@ class DiskPartialWriter:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(data).cast("B")
-        done = 0
         with full_disk_told():
             leave_room(self._path.parent, self._reserve, len(view))
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done : done + WRITE], self._position + done)
-        self._position += done
-        return done
+            self._file.write(view, self._position)
+        self._position += len(view)
+        return len(view)
 
     def sync(self) -> int:
         safe = self._position

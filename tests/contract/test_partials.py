@@ -6,11 +6,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ from tests.s3 import s3_storage
 
 ID = "6a3d8a20-8b1f-4b0e-9f4e-0c4a5a1c5a55"
 KEY = f"videos/{ID}"
+PIECE = 1024**2
+LARGE = 20 * PIECE
 
 
 @dataclass
@@ -112,6 +116,44 @@ def test_a_writer_in_several_steps_may_be_cut_anywhere(place: Place) -> None:
     place.add(8, 2, b"three")
     place.partials.assemble(ID, KEY, 13)
     assert place.content() == b"one two three"
+
+
+@pytest.mark.parametrize("start", [0, 1, 5000])
+def test_large_pieces_from_any_offset(place: Place, start: int) -> None:
+    """Of memory that begins at a page, as direct writing needs it, and of some that does not."""
+    content = os.urandom(LARGE + 4097)
+    place.add(0, 1, content[:start])
+    with place.partials.append(ID, start, 2) as writer, mmap(-1, PIECE) as memory:
+        for at in range(start, len(content), PIECE):
+            piece = content[at : at + PIECE]
+            memory[: len(piece)] = piece
+            with memoryview(memory) as whole, whole[: len(piece)] as view:
+                writer.write(view[: len(view) // 2])
+                writer.write(view[len(view) // 2 :])
+        assert writer.sync() == len(content)
+    place.partials.assemble(ID, KEY, len(content))
+    assert place.content() == content
+
+
+@pytest.mark.skipif(not shutil.which("fincore"), reason="fincore (util-linux) is not installed")
+def test_a_large_file_does_not_push_others_out_of_memory(tmp_path: Path) -> None:
+    place = disk(tmp_path)
+    _require_direct_writing(tmp_path / "probe")
+    with place.partials.append(ID, 0, 1) as writer, mmap(-1, PIECE) as memory:
+        for _ in range(LARGE // PIECE):
+            writer.write(memoryview(memory))
+        assert writer.sync() == LARGE
+    place.partials.assemble(ID, KEY, LARGE)
+    fincore = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(tmp_path / KEY)]
+    cached = int(subprocess.run(fincore, check=True, capture_output=True, text=True).stdout)
+    assert cached <= 16 * 1024**2, "its beginning, which is read first"
+
+
+def _require_direct_writing(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
+    except (AttributeError, OSError) as error:
+        pytest.skip(f"the page cache cannot be passed by here: {error}")
 
 
 def test_an_older_writer_writes_in_vain(place: Place) -> None:

@@ -127,7 +127,8 @@ class _Stretch:
         self._own: Any = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         self._piece, self._other = mmap(-1, _PIECE), mmap(-1, _PIECE)
         self._filled = self._received = self._hashed = self._unsaved = 0
-        self._hashing, self._writing, self._saving = _Lane(), _Lane(), _Lane()
+        self._hashing, self._writing = _Lane(), _Lane()
+        self._saving = _Lane(self._writing)
 
     async def feed(self, data: bytes) -> None:
         self._received += len(data)
@@ -179,7 +180,6 @@ class _Stretch:
         self._piece, self._other = self._other, self._piece
         if self._unsaved >= _STEP:
             self._unsaved = 0
-            await self._writing.wait()
             await self._saving.run(self._save)
 
     def _write(self, piece: memoryview) -> None:
@@ -215,18 +215,25 @@ class _Lane:
     A caller that is cancelled does not cancel the call, which could not be stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, other: _Lane | None = None) -> None:
+        """Before each call, what `other` is at then has to be over."""
         self._task: asyncio.Task[None] | None = None
+        self._other = other
 
     async def run(self, call: Callable[[], None]) -> None:
         await self.wait()
-        self._task = asyncio.create_task(run_sync(call))
+        self._task = asyncio.create_task(self._run(call))
 
     async def wait(self) -> None:
         if self._task is not None:
             await asyncio.wait({self._task})
             task, self._task = self._task, None
             task.result()
+
+    async def idle(self) -> None:
+        """What it is at now is over, however it went."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
 
     async def settle(self) -> None:
         """However it went, and whoever is cancelled."""
@@ -237,6 +244,11 @@ class _Lane:
         if self._task is not None:
             _heard(self._task)
             self._task = None
+
+    async def _run(self, call: Callable[[], None]) -> None:
+        if self._other is not None:
+            await self._other.idle()
+        await run_sync(call)
 
 
 def _heard(task: asyncio.Task[None]) -> None:

@@ -42,7 +42,7 @@ class Check:
 
 
 def doctor(ctx: typer.Context, server: flags.Server = None, as_json: flags.AsJson = False) -> None:
-    """Check this machine: decoders, FFmpeg, sandbox, data folder, server.
+    """Check this machine: decoders, FFmpeg, sandbox, cores, data folder, server.
 
     Check as well whatever the settings name: databases, Redis, RabbitMQ, storage,
     mail server, services; within three seconds, side by side. Secrets are not shown.
@@ -74,6 +74,7 @@ def _run(terminal: Terminal, settings: Settings, server: str | None) -> Iterable
         ("PyAV", _pyav),
         ("FFmpeg", lambda: _ffmpeg(settings.ffmpeg)),
         ("sandbox", _sandbox),
+        ("cores", _cores),
         ("data folder", lambda: _folder(settings.home)),
         ("server", lambda: _server(terminal, server)),
     ]
@@ -136,6 +137,12 @@ def _sandbox() -> Check:
     if "landlock" in found and "no landlock" not in found.lower():
         return Check("sandbox", "ok", found)
     return Check("sandbox", "warning", found, "Decode only videos that you trust, or run on Linux 5.13 or newer.")
+
+
+def _cores() -> Check:
+    from fiapx.core.cores import granted_cores
+
+    return Check("cores", "ok", f"{granted_cores()} of {os.cpu_count()} granted (affinity, CPU quota)")
 
 
 def _folder(home: Path) -> Check:

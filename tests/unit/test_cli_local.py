@@ -246,7 +246,9 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIAPX_HOME", str(tmp_path / "data"))
     ran = run("doctor", "--json", env=env)
     assert ran.code == 0
-    assert {"fiapx", "PyAV", "FFmpeg", "sandbox", "data folder"} == {check["name"] for check in ran.json["checks"]}
+    assert {"fiapx", "PyAV", "FFmpeg", "sandbox", "cores", "data folder"} == {
+        check["name"] for check in ran.json["checks"]
+    }
     assert "data folder: " in run("doctor", env=env).out
     assert not (tmp_path / "data").exists()
 

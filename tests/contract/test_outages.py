@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ __all__ = ["extraction"]
 
 CUT = 0
 """So many bytes of an answer come through."""
+HALF = 2 * 1024 * 1024
+"""Bytes of a body that come through; those without one do."""
 
 
 @pytest.fixture
@@ -69,8 +72,13 @@ def cut(wire: Cutter) -> None:
     wire.down[:] = [CUT] * 10_000
 
 
+def break_down(wire: Cutter) -> None:
+    wire.answers[:] = [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"] * 10_000
+
+
 def mend(wire: Cutter) -> None:
     wire.down.clear()
+    wire.answers.clear()
 
 
 def read(store: S3Storage, key: str) -> bytes:
@@ -144,19 +152,63 @@ def test_an_object_that_is_replaced_is_never_mixed_with_the_new_one(s3_server: s
     assert read(store, "videos/a") == b"b" * size
 
 
+@pytest.mark.fault(24, "half a body, on its way to the store")
+def test_half_an_object_never_shows(store: S3Storage, wire: Cutter) -> None:
+    content = os.urandom(9 * 1024 * 1024)  # more than one part
+    wire.up[:] = [HALF] * 10_000
+    with pytest.raises(Unavailable):
+        put(store, "videos/a", content)
+    wire.up.clear()
+    eventually(lambda: not store.resting())
+    assert list(store.list("")) == []
+    with pytest.raises(NotFound):
+        read(store, "videos/a")
+    put(store, "videos/a", content)
+    assert read(store, "videos/a") == content
+
+
+@pytest.mark.fault(24, "half a body, on its way from the store")
+def test_half_an_object_is_not_taken_for_all_of_it(store: S3Storage, wire: Cutter) -> None:
+    content = os.urandom(9 * 1024 * 1024)
+    put(store, "videos/a", content)
+    wire.down[:] = [None, HALF, HALF, HALF, HALF]
+    received = bytearray()
+    try:
+        for chunk in store.read("videos/a"):
+            received += chunk
+    except Unavailable:
+        assert content.startswith(received)
+        assert len(received) < len(content)
+    else:
+        assert received == content  # it went on where it was cut
+    wire.down.clear()
+    eventually(lambda: not store.resting())
+    assert read(store, "videos/a") == content
+
+
 @pytest.fixture
 def service(store: S3Storage, tmp_path: Path) -> Iterator[Processing]:
     with processing(tmp_path, storage=store) as service:
         yield service
 
 
-@pytest.mark.fault(24, "every answer of the store cut")
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(cut, marks=pytest.mark.fault(24, "every answer of the store cut")),
+        pytest.param(break_down, marks=pytest.mark.fault(24, "a store that answers 500")),
+    ],
+)
 def test_no_job_is_lost_to_a_store_that_is_away(
-    service: Processing, wire: Cutter, states: list[State], extraction: Extraction
+    harm: Callable[[Cutter], None],
+    service: Processing,
+    wire: Cutter,
+    states: list[State],
+    extraction: Extraction,
 ) -> None:
     """Not even where the outage outlasts three attempts: the worker waits, instead of failing one job after another."""
     jobs = [service.queue_job() for _ in range(5)]
-    cut(wire)
+    harm(wire)
     with working(service, concurrency=2):
         eventually(lambda: states.count(State.OPEN) == 3, 60)  # tried again twice, in vain
         assert {service.row(job_id).state for job_id in jobs} <= {"queued", "running"}

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiosmtpd.controller import Controller
 
-from scripts.servers.process import free_port
 from scripts.stack import Stack, running
 from tests.collector import Collector, collecting
 from tests.media.clips import X264, Clip
 from tests.servers import required
-from tests.stack.kit import Logs, Mailbox, User, wait_until_ready
+from tests.stack.kit import Logs, Mailbox, MailServer, User, wait_until_ready
 
 SETTINGS = {
     "FIAPX_BCRYPT_ROUNDS": "4",
@@ -50,12 +48,17 @@ def mailbox() -> Mailbox:
 
 
 @pytest.fixture(scope="package")
-def smtp(mailbox: Mailbox) -> Iterator[dict[str, str]]:
+def mail_server(mailbox: Mailbox) -> Iterator[MailServer]:
+    server = MailServer(mailbox)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def smtp(mail_server: MailServer) -> dict[str, str]:
     """The settings that lead to a mail server."""
-    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    yield {"FIAPX_SMTP_HOST": "127.0.0.1", "FIAPX_SMTP_PORT": str(controller.port), "FIAPX_SMTP_TLS": "none"}
-    controller.stop()
+    return {"FIAPX_SMTP_HOST": "127.0.0.1", "FIAPX_SMTP_PORT": str(mail_server.port), "FIAPX_SMTP_TLS": "none"}
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from aiosmtpd.controller import Controller
 
+from scripts.servers.process import free_port
 from scripts.stack import RoleProcess, Stack
 from tests.processing_kit import eventually
 
@@ -55,6 +57,24 @@ class Mailbox:
     def of(self, address: str) -> list[str]:
         """The subjects of the mails to this address, in order."""
         return [subject for to, subject in self._taken if to == address]
+
+
+class MailServer:
+    """A real SMTP server that may go and come back."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._controller: Controller | None = None
+        self.port = free_port()
+
+    def start(self) -> None:
+        self._controller = Controller(self._mailbox, hostname="127.0.0.1", port=self.port)
+        self._controller.start()
+
+    def stop(self) -> None:
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
 
 
 class User:

@@ -15,7 +15,7 @@ from _pytest.mark import ParameterSet
 from scripts.stack import Stack
 from tests.faults.table import Observed
 from tests.processing_kit import eventually
-from tests.stack.kit import Logs, User, sick, verified
+from tests.stack.kit import Logs, Mailbox, MailServer, User, sick, verified
 from tests.stack.uploads import Uploads, all_end_once, uploading
 
 SECONDS = float(os.environ.get("FIAPX_FAULT_SECONDS", "2"))
@@ -125,6 +125,27 @@ def test_uploads_are_refused_politely(
     assert set(uploads.statuses()) <= {201, 503}
     assert all(answer.retry_after for answer in uploads.answers if answer.status == 503)
     _recovers(stack, uploads, logs, observed)
+
+
+@pytest.mark.lengthy  # a server that cannot be reached is left alone for half a minute
+@pytest.mark.fault(25, "no SMTP server, while jobs complete")
+def test_mails_come_once_their_server_is_back(
+    stack: Stack, ana: User, clip: Path, logs: Logs, mail_server: MailServer, mailbox: Mailbox, observed: Observed
+) -> None:
+    with uploading(ana, stack.url, clip) as uploads:
+        mail_server.stop()
+        try:
+            uploads.wait_for_more(5)
+            for job_id in uploads.jobs:
+                ana.completed(job_id)
+            assert len(mailbox.of(ana.email)) < len(uploads.jobs)
+        finally:
+            mail_server.start()
+    with observed.recovery():
+        all_end_once(uploads, logs, 120)
+    assert len(mailbox.of(ana.email)) == len(uploads.jobs)
+    observed.says(f"{len(uploads.jobs)} jobs completed; one mail of each came afterwards")
+    verified(stack)
 
 
 @contextmanager

@@ -306,11 +306,13 @@ def serving(api: FastAPI) -> Iterator[str]:
 
 @dataclass
 class Cutter:
-    """A proxy in front of `target`. Each connection is cut after so many bytes in one direction (None: never)."""
+    """A proxy in front of `target`. Each connection is cut after so many bytes in one direction (None: never), or gets
+    one of `answers` instead."""
 
     target: str
     up: list[int | None] = field(default_factory=list)
     down: list[int | None] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
     connections: int = 0
 
     @contextmanager
@@ -333,9 +335,22 @@ class Cutter:
             except OSError:
                 return
             self.connections += 1
+            if self.answers:
+                threading.Thread(target=_say, args=(client, self.answers.pop(0)), daemon=True).start()
+                continue
             server = socket.create_connection((host, int(port)))
             limits = self.up.pop(0) if self.up else None, self.down.pop(0) if self.down else None
             threading.Thread(target=_forward, args=(client, server, *limits), daemon=True).start()
+
+
+def _say(client: socket.socket, answer: bytes) -> None:
+    """Read on until the other side has had enough: closing on it might destroy the answer."""
+    with client, suppress(OSError):
+        client.recv(65536)
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            continue
 
 
 def _forward(client: socket.socket, server: socket.socket, up: int | None, down: int | None) -> None:

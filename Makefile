@@ -9,7 +9,7 @@ PORT    ?= 8000
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack compose-secrets test chaos faults exact check format bench clean
+.PHONY: help demo stack compose-secrets test chaos faults versions exact check format bench clean
 
 help:
 	@echo "make demo    run the main job once, from a video to a ZIP, with a server of its own"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make chaos   kill workers, services and RabbitMQ for three minutes while 300 videos are uploaded"
 	@echo "make faults  break everything, with outages of a minute, and show as a table what came of it"
+	@echo "make versions    run each role as of the version before, beside the others (FIAPX_OLDER: a revision of git)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  mend what ruff can mend"
 	@echo "make exact   compare the pixels of STREAMS=1000 random videos with FFmpeg's"
@@ -53,6 +54,9 @@ chaos: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	FIAPX_FAULT_SECONDS=60 FIAPX_KILLS=20 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup --timeout 900 --faults $(ARGS)
+
+versions: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -s -n 0 --lengthy tests/stack/test_versions.py $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

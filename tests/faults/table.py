@@ -137,18 +137,22 @@ def _write(terminal: Callable[[str], object], table: list[Line]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run what is marked fault, and show it as a table")
+    parser.addoption("--lengthy", action="store_true", help="run what is marked lengthy as well")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _mark(items)
-    unwanted = [item for item in items if not _is_wanted(item, faults=config.getoption("--faults"))]
+    faults, lengthy = config.getoption("--faults"), config.getoption("--lengthy")
+    unwanted = [item for item in items if not _is_wanted(item, faults=faults, lengthy=lengthy)]
     if unwanted:
         items[:] = [item for item in items if item not in unwanted]
         config.hook.pytest_deselected(items=unwanted)
 
 
-def _is_wanted(item: pytest.Item, *, faults: bool) -> bool:
-    return bool(item.get_closest_marker("fault")) if faults else not item.get_closest_marker("lengthy")
+def _is_wanted(item: pytest.Item, *, faults: bool, lengthy: bool) -> bool:
+    if faults:
+        return bool(item.get_closest_marker("fault"))
+    return lengthy or not item.get_closest_marker("lengthy")
 
 
 @pytest.hookimpl(wrapper=True)

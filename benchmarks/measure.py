@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -15,7 +16,9 @@ from typing import Final, NamedTuple, Self
 from benchmarks.inputs import quiet
 
 _SAMPLED: Final = 0.1
-"""Seconds between two looks at the memory."""
+_SELDOM: Final = 0.5
+"""Seconds between two looks at the memory, at first and later on: looking takes CPU time that ways which use all cores
+would miss, and others not."""
 
 
 class Cost(NamedTuple):
@@ -58,23 +61,17 @@ class _Peak:
         self._sampler.join()
 
     def _sample(self) -> None:
-        while not self._ended.wait(_SAMPLED):
+        began = time.perf_counter()
+        while not self._ended.wait(_SAMPLED if time.perf_counter() - began < 2 else _SELDOM):
             self.bytes = max(self.bytes, sum(map(_pss, _descendants(os.getpid()))))
 
 
 def _descendants(ancestor: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has ended
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    found, waiting = [], [ancestor]
-    while waiting:
-        born = children.get(waiting.pop(), [])
-        found += born
-        waiting += born
+    found = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{ancestor}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *_descendants(child)]
     return found
 
 

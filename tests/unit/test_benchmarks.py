@@ -1,0 +1,47 @@
+"""The benchmarks run, and compare what they say they compare. What is faster is no test."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.servers.process import program
+from tests.media.clips import X264, Clip
+from tests.servers import required
+
+ROOT = Path(__file__).parents[2]
+_LINE = re.compile(r" +(\S.*?) +([\d.]+) +([\d.]+)x +([\d.]+) +(\d+)")
+
+
+def test_all_ways_are_compared(tmp_path: Path) -> None:
+    with required():
+        program("zip", "/usr/bin/zip")
+    trailer = Clip("trailer_bbb.mp4", X264, size=(320, 180)).make(tmp_path)  # in place of the real one
+    assert trailer.exists()
+    what = ("--only", "h264", "--only", "a second", "--seconds", "2", "--rounds", "1")
+    table = _benchmark("engine", "--folder", str(tmp_path), *what)
+    groups = table.split("h264-2s.mp4")[1:]
+    assert [group.splitlines()[0].partition(", ")[2] for group in groups] == ["PNG, 1 a second", "JPEG, 1 a second"]
+    ways = {"ffmpeg + zip", "decode only", "fiapx fast, 1 process", "fiapx fast, 2 processes", "fiapx ffmpeg"}
+    assert [_ways(group) - {"OpenCV + zipfile"} for group in groups] == [ways, ways]
+
+
+def _benchmark(name: str, *arguments: str) -> str:
+    """What it prints."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout
+
+
+def _ways(group: str) -> set[str]:
+    """Those with costs that are more than nothing."""
+    found = set()
+    for name, wall, _, cpu, memory in filter(
+        None, (m and m.groups() for m in map(_LINE.fullmatch, group.splitlines()))
+    ):
+        assert float(wall) > 0
+        assert float(cpu) > 0
+        assert int(memory) > 0, name
+        found.add(name)
+    return found

@@ -2,8 +2,9 @@
 
     python -m benchmarks.engine [--only h264] [--only JPEG] [--seconds 600] [--rounds 5] [--folder .cache/bench]
 
-Makes its inputs once, runs all ways of a group in turn, several times, and prints medians: seconds of wall time, how
-many times faster that is than the group's first way, seconds of CPU time, and MB of memory, of all processes together.
+Makes its inputs once, runs all ways of a group in turn, several times, and prints medians: seconds of wall time, of CPU
+time, and MB of memory, of all processes together, and how many times as long each FFmpeg with `zip` takes. There may be
+two, that of the machine and that of imageio-ffmpeg's wheel: what their PNG encoders do by default has changed.
 Needs `zip`; OpenCV takes part where opencv-python-headless is installed. `--rounds 0` makes the inputs and stops.
 """
 
@@ -21,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.inputs import FFMPEG, INPUTS
+from benchmarks.inputs import FFMPEG, FFMPEGS, INPUTS
 from benchmarks.measure import Cost, cost
 
 Commands = list[list[str]]
@@ -45,11 +46,15 @@ with zipfile.ZipFile("out.zip", "w", zipfile.ZIP_DEFLATED if extension == "png" 
 """
 
 
-def by_hand(video: str, rate: str, extension: str) -> Commands:
+def by_hand(ffmpeg: str) -> Way:
     """Frames as files, then a ZIP of them: deflated for PNG as most systems do, stored for JPEG."""
-    quality, level = (["-q:v", "2"], "-0") if extension == "jpg" else ([], "-6")
-    decode = [FFMPEG, "-nostdin", "-i", video, "-vf", f"fps={rate}", *quality, f"frame_%04d.{extension}"]
-    return [decode, ["zip", "-q", "-r", level, "out.zip", "."]]
+
+    def commands(video: str, rate: str, extension: str) -> Commands:
+        quality, level = (["-q:v", "2"], "-0") if extension == "jpg" else ([], "-6")
+        decode = [ffmpeg, "-nostdin", "-i", video, "-vf", f"fps={rate}", *quality, f"frame_%04d.{extension}"]
+        return [decode, ["zip", "-q", "-r", level, "out.zip", "."]]
+
+    return commands
 
 
 def decode_only(video: str, _rate: str, _extension: str) -> Commands:
@@ -80,6 +85,7 @@ class Group(NamedTuple):
     """Whether decoding alone, OpenCV and fiapx's reference engine take part."""
 
 
+_BY_HAND = "ffmpeg + zip,"
 _ALL = tuple(video.name for video in INPUTS)
 GROUPS = (
     Group("PNG, 1 a second", "1", "png", ("h264", "clip"), decoders=True),
@@ -90,7 +96,8 @@ GROUPS = (
 
 
 def ways(group: Group) -> Iterator[tuple[str, Way]]:
-    yield "ffmpeg + zip", by_hand
+    for (major, minor), found in FFMPEGS.items():
+        yield f"{_BY_HAND} {major}.{minor}", by_hand(str(found.path))
     if group.decoders:
         yield "decode only", decode_only
         if importlib.util.find_spec("cv2"):
@@ -148,11 +155,13 @@ def compare(group: Group, video: Path, rounds: int) -> None:
         for name, way in ways(group):
             commands = way(str(video), group.rate, group.extension)
             found.setdefault(name, []).append(cost(commands, video.parent))
-    print(f"  {'':<24}{'wall s':>9}{'faster':>9}{'CPU s':>9}{'MB':>7}")
-    base = statistics.median(each.wall for each in found["ffmpeg + zip"])
+    references = {name: statistics.median(each.wall for each in found[name]) for name in found if _BY_HAND in name}
+    titles = "".join(f"{'x ' + name.removeprefix(_BY_HAND).strip():>8}" for name in references)
+    print(f"  {'':<24}{'wall s':>9}{'CPU s':>9}{'MB':>7}{titles}")
     for name, costs in found.items():
         wall, cpu, memory = (statistics.median(column) for column in zip(*costs, strict=True))
-        print(f"  {name:<24}{wall:>9.2f}{base / wall:>8.2f}x{cpu:>9.2f}{memory:>7.0f}", flush=True)
+        ratios = "".join(f"{reference / wall:>7.2f}x" for reference in references.values())
+        print(f"  {name:<24}{wall:>9.2f}{cpu:>9.2f}{memory:>7.0f}{ratios}", flush=True)
 
 
 if __name__ == "__main__":

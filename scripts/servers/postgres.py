@@ -66,6 +66,12 @@ class _Server:
             self._process.stop()
             self._process = None
 
+    def kill(self) -> None:
+        """All of it at once, without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
     def pause(self) -> None:
         """It keeps its connections, the kernel takes new ones, and nothing is answered."""
         assert self._process is not None

@@ -54,6 +54,12 @@ class PrivateRedis:
             self._process.stop()
             self._process = None
 
+    def kill(self) -> None:
+        """All of it at once, without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
     def pause(self) -> None:
         """It keeps its connections, takes new ones, and answers nothing."""
         self._signal(signal.SIGSTOP)

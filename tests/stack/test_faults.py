@@ -65,10 +65,12 @@ def _unlock(database: str) -> Fault:
 BEARABLE: dict[str, tuple[Fault, Fault]] = {
     "RabbitMQ stopped": (lambda stack: stack.rabbit.stop(), lambda stack: stack.rabbit.start()),
     "RabbitMQ paused": (lambda stack: stack.rabbit.pause(), lambda stack: stack.rabbit.resume()),
+    "RabbitMQ killed": (lambda stack: stack.rabbit.kill(), lambda stack: stack.rabbit.start()),
     "RabbitMQ's disk full": (_disk_alarm, _disk_well),
     "RabbitMQ's queue deleted": (_delete_queue, _nothing),
     "Redis flushed": (lambda stack: stack.redis.flush(), _nothing),
     "Redis stopped": (lambda stack: stack.redis.stop(), lambda stack: stack.redis.start()),
+    "Redis killed": (lambda stack: stack.redis.kill(), lambda stack: stack.redis.start()),
     "Redis paused": (lambda stack: stack.redis.pause(), lambda stack: stack.redis.resume()),
     "the database of notify away": (_lock("notify"), _unlock("notify")),
 }
@@ -76,6 +78,7 @@ BEARABLE: dict[str, tuple[Fault, Fault]] = {
 
 REFUSING: dict[str, tuple[Fault, Fault]] = {
     "PostgreSQL stopped": (lambda stack: stack.postgres.stop(), lambda stack: stack.postgres.start()),
+    "PostgreSQL killed": (lambda stack: stack.postgres.kill(), lambda stack: stack.postgres.start()),
     "the database of auth away": (_lock("auth"), _unlock("auth")),
     "the database of processing away": (_lock("processing"), _unlock("processing")),
     "PostgreSQL's sessions ended": (_end_sessions_often, _nothing),
@@ -86,12 +89,15 @@ minute, so that a short while without its database costs nothing."""
 
 ROWS = {
     "RabbitMQ stopped": 13,
+    "RabbitMQ killed": 13,
     "RabbitMQ paused": 14,
     "RabbitMQ's disk full": 15,
     "RabbitMQ's queue deleted": 16,
     "PostgreSQL's sessions ended": 19,
     "PostgreSQL stopped": 20,
+    "PostgreSQL killed": 20,
     "Redis stopped": 22,
+    "Redis killed": 22,
     "Redis paused": 22,
     "Redis flushed": 23,
 }
@@ -99,8 +105,14 @@ ROWS = {
 
 
 def marked(faults: Iterable[str]) -> list[ParameterSet]:
-    marks = {fault: [pytest.mark.fault(ROWS[fault], fault)] if fault in ROWS else [] for fault in faults}
-    return [pytest.param(fault, marks=marks[fault]) for fault in faults]
+    return [pytest.param(fault, marks=list(_marks(fault))) for fault in faults]
+
+
+def _marks(fault: str) -> Iterator[pytest.MarkDecorator]:
+    if fault in ROWS:
+        yield pytest.mark.fault(ROWS[fault], fault)
+    if "killed" in fault:  # to those who use it, much like one that is stopped
+        yield pytest.mark.lengthy
 
 
 @pytest.mark.parametrize("fault", marked(BEARABLE))

@@ -12,7 +12,7 @@ from tests.media.clips import X264, Clip
 from tests.servers import required
 
 ROOT = Path(__file__).parents[2]
-_LINE = re.compile(r" +(\S.*?) +([\d.]+) +([\d.]+)x +([\d.]+) +(\d+)")
+_LINE = re.compile(r" +(\S.*?) +([\d.]+) +([\d.]+) +(\d+)( +[\d.]+x)+")
 
 
 def test_all_ways_are_compared(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_all_ways_are_compared(tmp_path: Path) -> None:
     table = _benchmark("engine", "--folder", str(tmp_path), *what)
     groups = table.split("h264-2s.mp4")[1:]
     assert [group.splitlines()[0].partition(", ")[2] for group in groups] == ["PNG, 1 a second", "JPEG, 1 a second"]
-    ways = {"ffmpeg + zip", "decode only", "fiapx fast, 1 process", "fiapx fast, 2 processes", "fiapx ffmpeg"}
+    ways = {"ffmpeg + zip,", "decode only", "fiapx fast, 1 process", "fiapx fast, 2 processes", "fiapx ffmpeg"}
     assert [_ways(group) - {"OpenCV + zipfile"} for group in groups] == [ways, ways]
 
 
@@ -35,13 +35,10 @@ def _benchmark(name: str, *arguments: str) -> str:
 
 
 def _ways(group: str) -> set[str]:
-    """Those with costs that are more than nothing."""
+    """Those with costs that are more than nothing, without versions."""
     found = set()
-    for name, wall, _, cpu, memory in filter(
-        None, (m and m.groups() for m in map(_LINE.fullmatch, group.splitlines()))
-    ):
-        assert float(wall) > 0
-        assert float(cpu) > 0
-        assert int(memory) > 0, name
-        found.add(name)
+    for match in filter(None, map(_LINE.fullmatch, group.splitlines())):
+        name, wall, cpu, memory, _ = match.groups()
+        assert min(float(wall), float(cpu), int(memory)) > 0, name
+        found.add(re.sub(r" \d+\.\d+$", "", name))
     return found

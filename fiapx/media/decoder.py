@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import socket
@@ -27,8 +28,11 @@ from fiapx.media.spare import Spare
 from fiapx.media.style import Style
 
 _LONGEST_TEXT: Final = 300
-_READ_AHEAD: Final = 32 * 1024**2
+_READ_AHEAD: Final = 64 * 1024**2
 """Bytes of frames that wait in the parent for their turn, shared by all children of a video; then a child waits."""
+_PIPE: Final = 1024**2
+"""Bytes of the pipe that images come through: whenever it is full, two processes have to change places. Linux grants as
+much, within a limit for each user."""
 
 
 class Decoder(Supervised):
@@ -48,6 +52,7 @@ class Decoder(Supervised):
         """`known`: what another decoder has found out about the video already. It is one of `share` that work on it."""
         process, self._socket = spare.take()
         super().__init__(process, watch)
+        _widen(self.stdout)
         self._style = Style.of(options)
         self._max_pixels = limits.max_pixels
         self._known = known
@@ -207,6 +212,11 @@ class _Inbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _widen(pipe: BinaryIO) -> None:
+    with suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _size(message: Message | FiapxError | None) -> int:

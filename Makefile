@@ -56,7 +56,7 @@ faults: $(VENV)/dev.stamp
 	FIAPX_FAULT_SECONDS=60 FIAPX_KILLS=20 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup --timeout 900 --faults $(ARGS)
 
 versions: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -s -n 0 --lengthy tests/stack/test_versions.py $(ARGS)
+	$(BIN)/pytest -q -s -n 0 --timeout 900 --lengthy tests/stack/test_versions.py $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

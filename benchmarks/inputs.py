@@ -15,8 +15,9 @@ from fiapx.media.ffmpeg import find_ffmpeg
 
 _FOUND = find_ffmpeg()
 FFMPEG = str(_FOUND.path)
-FFMPEGS = {f.numbers: f for f in (_FOUND, find_ffmpeg(Path(imageio_ffmpeg.get_ffmpeg_exe())))}
-"""The one of this machine, and the one in imageio-ffmpeg's wheel, by version; the first makes the inputs."""
+_BUNDLED = find_ffmpeg(Path(imageio_ffmpeg.get_ffmpeg_exe()))
+FFMPEGS = {found.numbers: found for found in (_FOUND, _BUNDLED, _FOUND)}  # the first, also where both are the same
+"""The one of this machine, which makes the inputs, and the one in imageio-ffmpeg's wheel, by version."""
 _PACKAGE, _CLIP = "moviepy==2.2.1", "trailer_bbb.mp4"
 """A source package with a real video in it: 55 s of Big Buck Bunny's trailer, (c) Blender Foundation, CC BY 3.0."""
 _UPRIGHT = "setpts=N/30/TB,fps=30,scale=1920:1080:flags=bicubic,setsar=1,format=yuv420p"

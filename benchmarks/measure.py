@@ -68,9 +68,9 @@ class _Peak:
 
 def _descendants(ancestor: int) -> list[int]:
     found = []
-    with suppress(OSError):  # it has ended
-        for task in Path(f"/proc/{ancestor}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
+    for task in Path(f"/proc/{ancestor}/task").glob("*/children"):
+        with suppress(OSError):  # it has ended
+            for child in map(int, task.read_text().split()):
                 found += [child, *_descendants(child)]
     return found
 

@@ -49,7 +49,7 @@ class RoleProcess:
         program: Sequence[str] = (FIAPX,),
     ) -> None:
         self.name, self.port = name, port
-        self._command, self._env, self._sink, self._program = [*command, "--json"], env, sink, program
+        self._command, self._env, self._sink, self._program = command, env, sink, program
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self._readers: list[threading.Thread] = []
@@ -74,12 +74,12 @@ class RoleProcess:
 
     def run_by(self, *program: str) -> RoleProcess:
         """The same role and ports, not yet started, of another program, such as an older version."""
-        return RoleProcess(self.name, self._command[:-1], self._env, self._sink, self.port, program)
+        return RoleProcess(self.name, self._command, self._env, self._sink, self.port, program)
 
     def start(self) -> None:
         self._ready.clear()
         process = self._process = subprocess.Popen(
-            [*self._program, *self._command],
+            [*self._program, *self._command, "--json"],
             env={**os.environ, **self._env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -112,6 +112,7 @@ class DiskPartialWriter:
         self._fd, self._path, self._reserve = fd, path, reserve
         self._position = offset
         self._file = DirectWriter(fd)
+        self._failed: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,8 +132,14 @@ class DiskPartialWriter:
 
     def sync(self) -> int:
         safe = self._position
-        with full_disk_told():
-            os.fdatasync(self._fd)  # and the size with it
+        if self._failed:
+            raise self._failed
+        try:
+            with full_disk_told():
+                os.fdatasync(self._fd)  # and the size with it
+        except BaseException as error:
+            self._failed = error  # Linux tells it once; asked again, it would say that all is well
+            raise
         return safe
 
 

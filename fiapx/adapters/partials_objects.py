@@ -96,10 +96,18 @@ class ObjectPartialWriter:
         with self._lock:
             collected, self._collected = self._collected, []
         if length := sum(map(len, collected)):
-            key = f"{_FOLDER}/{self._upload_id}/{self._offset}.{self._epoch}.{length}"
-            with self._storage.create(key) as writer:
-                for data in collected:
-                    writer.write(data)
-                writer.commit()
+            try:
+                self._store(collected, length)
+            except BaseException:
+                with self._lock:
+                    self._collected[:0] = collected  # what comes later has its place behind them
+                raise
             self._offset += length
         return self._offset
+
+    def _store(self, collected: list[bytes], length: int) -> None:
+        key = f"{_FOLDER}/{self._upload_id}/{self._offset}.{self._epoch}.{length}"
+        with self._storage.create(key) as writer:
+            for data in collected:
+                writer.write(data)
+            writer.commit()

@@ -30,9 +30,9 @@ from fiapx.media.style import Style
 _LONGEST_TEXT: Final = 300
 _READ_AHEAD: Final = 64 * 1024**2
 """Bytes of frames that wait in the parent for their turn, shared by all children of a video; then a child waits."""
-_PIPE: Final = 1024**2
-"""Bytes of the pipe that images come through: whenever it is full, two processes have to change places. Linux grants as
-much, within a limit for each user."""
+_PIPE: Final = 256 * 1024
+"""Bytes of the pipe that images come through: whenever it is full, two processes have to change places. All pipes of a
+user together may have 64 MiB."""
 
 
 class Decoder(Supervised):

@@ -389,6 +389,23 @@ def test_what_came_before_a_client_left_is_kept(service: Processing, url: str, c
     assert client.get("/videos").json()["items"][0]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
 
 
+def test_pieces_begin_at_whole_blocks(
+    service: Processing, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the file, wherever an earlier request has stopped: at other places they could not be written directly."""
+    where, begins, pwrite = create(client).headers["location"], [], os.pwrite
+
+    def noting(fd: int, data: memoryview, position: int) -> int:
+        begins.append(position)
+        return pwrite(fd, data, position)
+
+    patch(client, where, 0, CONTENT[:5])
+    monkeypatch.setattr(os, "pwrite", noting)
+    last = patch(client, where, 5, CONTENT[5:])
+    assert begins == [5, *range(16 * KILO, len(CONTENT), 16 * KILO)]
+    assert stored(service, last.headers["fiapx-video-id"]) == CONTENT
+
+
 def test_the_newer_of_two_writers_wins(service: Processing, url: str, client: httpx.Client) -> None:
     where = create(client).headers["location"]
     zombie = Slow(service, url, where, 0, b"z" * (80 * KILO))

@@ -11,15 +11,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fiapx.adapters.direct import DirectWriter
 from fiapx.adapters.partials_disk import DiskPartials
 from fiapx.adapters.partials_objects import ObjectPartials
 from fiapx.adapters.storage_disk import DiskStorage
@@ -31,6 +34,7 @@ from tests.s3 import s3_storage
 ID = "6a3d8a20-8b1f-4b0e-9f4e-0c4a5a1c5a55"
 KEY = f"videos/{ID}"
 PIECE = 1024**2
+PWRITE = os.pwrite
 LARGE = 20 * PIECE
 
 
@@ -120,7 +124,7 @@ def test_a_writer_in_several_steps_may_be_cut_anywhere(place: Place) -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 5000])
 def test_large_pieces_from_any_offset(place: Place, start: int) -> None:
-    """Of memory that begins at a page, as direct writing needs it, and of some that does not."""
+    """That may be written directly, and that may not."""
     content = os.urandom(LARGE + 4097)
     place.add(0, 1, content[:start])
     with place.partials.append(ID, start, 2) as writer, mmap(-1, PIECE) as memory:
@@ -144,16 +148,95 @@ def test_a_large_file_does_not_push_others_out_of_memory(tmp_path: Path) -> None
             writer.write(memoryview(memory))
         assert writer.sync() == LARGE
     place.partials.assemble(ID, KEY, LARGE)
-    fincore = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(tmp_path / KEY)]
-    cached = int(subprocess.run(fincore, check=True, capture_output=True, text=True).stdout)
-    assert cached <= 16 * 1024**2, "its beginning, which is read first"
+    assert _cached(tmp_path / KEY) <= 16 * 1024**2, "its beginning, which is read first"
+
+
+def _cached(path: Path) -> int:
+    """Bytes of a file that are in memory."""
+    fincore = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(path)]
+    return int(subprocess.run(fincore, check=True, capture_output=True, text=True).stdout)
 
 
 def _require_direct_writing(path: Path) -> None:
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_DIRECT)
+        with mmap(-1, 4096) as block:
+            os.write(fd, block)
+        os.close(fd)
     except (AttributeError, OSError) as error:
         pytest.skip(f"the page cache cannot be passed by here: {error}")
+    if _cached(path):
+        pytest.skip("what is written directly is in memory all the same here, as on tmpfs")
+
+
+def _short(fd: int, data: memoryview, position: int) -> int:
+    return PWRITE(fd, data[:512], position)
+
+
+def _refuse(*_: object) -> int:
+    raise OSError(errno.EINVAL, "no direct writing")
+
+
+@pytest.mark.parametrize("harm", [[_short], [_refuse], [_short, _refuse]], ids=["short", "refused", "both"])
+@pytest.mark.parametrize("odd", [0, 1], ids=["page", "odd address"])
+def test_direct_writing_gives_way(
+    harm: list[Callable[..., int]], odd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To what a system may do, and to memory that it cannot take."""
+    content = os.urandom(2 * PIECE + 100)
+    faults, flags = list(harm), []
+
+    def pwrite(fd: int, data: memoryview, position: int) -> int:
+        flags.append(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT)
+        return faults.pop(0)(fd, data, position) if faults else PWRITE(fd, data, position)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with (tmp_path / "file").open("w+b", buffering=0) as file, mmap(-1, 3 * PIECE) as memory:
+        memory[odd : odd + len(content)] = content
+        with memoryview(memory) as whole, whole[odd : odd + len(content)] as view:
+            DirectWriter(file.fileno()).write(view, LARGE)
+        assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
+        file.seek(LARGE)
+        assert file.read() == content
+    assert flags[0], "it was tried"
+
+
+def test_what_could_not_be_synced_stays_unsynced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells of lost pages once; a later call would succeed."""
+    failures = [OSError(errno.ENOSPC, "full")]
+
+    def fdatasync(fd: int) -> None:
+        if failures:
+            raise failures.pop()
+        os.fsync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    place = disk(tmp_path)
+    with place.partials.append(ID, 0, 1) as writer:
+        writer.write(b"lost")
+        for _ in range(2):
+            with pytest.raises(NoSpace):
+                writer.sync()
+    assert place.add(0, 2, b"again") == 5
+
+
+def test_what_could_not_be_stored_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = DiskStorage(tmp_path)
+    place = Place(ObjectPartials(storage), storage)
+    with place.partials.append(ID, 0, 1) as writer:
+        writer.write(b"one ")
+        with monkeypatch.context() as broken:
+            broken.setattr(storage, "create", _full)
+            with pytest.raises(NoSpace):
+                writer.sync()
+        writer.write(b"two")
+        assert writer.sync() == 7
+    place.partials.assemble(ID, KEY, 7)
+    assert place.content() == b"one two"
+
+
+def _full(_key: str) -> NoReturn:
+    raise NoSpace
 
 
 def test_an_older_writer_writes_in_vain(place: Place) -> None:
@@ -229,6 +312,8 @@ def test_a_full_disk_is_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 _HOLDER = """
 import sys, time
 from pathlib import Path
+from typing import NoReturn
+from fiapx.adapters.direct import DirectWriter
 from fiapx.adapters.partials_disk import DiskPartials
 writer = DiskPartials(Path(sys.argv[1])).append(sys.argv[2], 0, 1)
 writer.write(b"a" * 1000)

@@ -229,7 +229,7 @@ with open(sys.argv[1], "rb", buffering=0) as file:
 
 @linux
 def test_a_slow_writer_makes_the_parent_hold_no_more_than_a_few_images(clips: Path) -> None:
-    """All of them are 180 MB; two children may be 16 MiB ahead each, and an image that is on its way."""
+    """All of them are 180 MB; two children may be 32 MiB ahead each, and an image that is on its way."""
     command = [sys.executable, "-c", ALONE, str(NOISE.make(clips))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         try:
@@ -239,7 +239,7 @@ def test_a_slow_writer_makes_the_parent_hold_no_more_than_a_few_images(clips: Pa
             while (now := _ticks(parent.pid)) > used or len(children(parent.pid)) < 2:  # until the children wait too
                 used = now
                 time.sleep(1)
-            assert _memory(parent.pid) - before < 45 * 1024**2
+            assert _memory(parent.pid) - before < 80 * 1024**2
             assert all(_memory(each) < 250 * 1024**2 for each in children(parent.pid))
         finally:
             parent.kill()

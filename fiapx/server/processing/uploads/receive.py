@@ -126,6 +126,7 @@ class _Stretch:
         self._all: Any = uploads.hashes.take(claim)
         self._own: Any = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         self._piece, self._other = mmap(-1, _PIECE), mmap(-1, _PIECE)
+        self._room = _PIECE - claim.offset % _PIECE  # further ones begin at whole blocks of the file
         self._filled = self._received = self._hashed = self._unsaved = 0
         self._hashing, self._writing = _Lane(), _Lane()
         self._saving = _Lane(self._writing)
@@ -136,10 +137,11 @@ class _Stretch:
             raise PayloadTooLarge("The upload has fewer bytes, by its Upload-Length.")
         rest = memoryview(data)
         while rest:
-            part, rest = rest[: _PIECE - self._filled], rest[_PIECE - self._filled :]
+            room = self._room - self._filled
+            part, rest = rest[:room], rest[room:]
             self._piece[self._filled : self._filled + len(part)] = part
             self._filled += len(part)
-            if self._filled == _PIECE:
+            if self._filled == self._room:
                 await self._hand_over()
 
     async def finish(self) -> None:
@@ -174,7 +176,7 @@ class _Stretch:
             return
         piece = memoryview(self._piece)[: self._filled]
         self._unsaved += self._filled
-        self._filled = 0
+        self._filled, self._room = 0, _PIECE
         await self._writing.run(partial(self._write, piece))
         await self._hashing.run(partial(self._hash, piece))
         self._piece, self._other = self._other, self._piece

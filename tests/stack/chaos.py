@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import time
@@ -14,16 +13,15 @@ from scripts.servers.process import descendants
 from scripts.stack import RoleProcess, Stack
 from tests.e2e.processes import Process
 from tests.processing_kit import eventually
-from tests.stack.kit import Logs
+from tests.stack.kit import ask, schema
 
 RABBIT = "rabbitmq"
 MORTAL = ("gateway", "processing", "worker")
-_ENDS = {"job_completed", "result_reused", "attempt_failed", "attempt_released", "attempt_discarded"}
 
 
 @dataclass(frozen=True)
 class Kill:
-    """`at` is in seconds since the first moment; `jobs` are those that the victim was at work on."""
+    """`at` is in seconds since the first moment; `jobs` are those that the victim held."""
 
     at: float
     victim: str
@@ -33,11 +31,10 @@ class Kill:
 class Injector:
     """Sends SIGKILL for `seconds`, to a victim of `seed`'s choice at a time; each is back after a moment."""
 
-    def __init__(self, stack: Stack, logs: Logs, *, seconds: float, seed: int) -> None:
-        self._stack, self._logs, self._seconds = stack, logs, seconds
+    def __init__(self, stack: Stack, *, seconds: float, seed: int) -> None:
+        self._stack, self._seconds = stack, seconds
         self._choice = random.Random(seed)
         self._away: dict[str, Future[None]] = {}
-        self._read = dict.fromkeys(stack.roles, len(logs.lines))
         self.kills: list[Kill] = []
 
     def run(self) -> None:
@@ -69,22 +66,15 @@ class Injector:
             self._stack.rabbit.kill()
             return frozenset()
         process = self._stack.roles[victim]
+        pid = process.pid
         _kill_alone(process)
-        return self._held(victim)
+        return self._held(pid)
 
-    def _held(self, worker: str) -> frozenset[str]:
-        """The jobs that a worker has begun in this life and not ended, as its log says."""
-        held: set[str] = set()
-        lines = list(self._logs.lines)
-        for name, line in lines[self._read[worker] :]:
-            if name == worker and line.startswith("{"):
-                told = json.loads(line)
-                if told.get("event") == "attempt_started":
-                    held.add(told["job_id"])
-                elif told.get("event") in _ENDS:
-                    held.discard(told["job_id"])
-        self._read[worker] = len(lines)
-        return frozenset(held)
+    def _held(self, pid: int) -> frozenset[str]:
+        """The jobs that a process which is dead had claimed and not given back: what it logs comes after the claim."""
+        jobs = f"{schema(self._stack)}.jobs"
+        query = f"SELECT array_agg(id) FROM {jobs} WHERE state = 'running' AND worker LIKE '%:{pid}'"
+        return frozenset(ask(self._stack, query) or ())
 
     def _bring_back(self, victim: str, pause: float) -> None:
         time.sleep(pause)

@@ -19,7 +19,7 @@ from scripts.stack import Stack
 from tests.processing_kit import eventually
 from tests.stack.chaos import Injector
 from tests.stack.crowd import Uploader, upload_all
-from tests.stack.kit import Logs, User, verified, wait_until_ready
+from tests.stack.kit import User, verified, wait_until_ready
 
 SECONDS = float(os.environ.get("FIAPX_CHAOS_SECONDS", "4"))
 UPLOADS = int(os.environ.get("FIAPX_CHAOS_UPLOADS", "20"))
@@ -46,10 +46,10 @@ def crowd(stack: Stack, tmp_path: Path) -> Iterator[list[Uploader]]:
 @pytest.mark.fault(2, "SIGKILL of processing at random moments")
 @pytest.mark.fault(5, "SIGKILL of workers at random moments")
 def test_nothing_is_lost_while_everything_is_killed(
-    stack: Stack, crowd: list[Uploader], clip: Path, logs: Logs, caplog: pytest.LogCaptureFixture
+    stack: Stack, crowd: list[Uploader], clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "httpx")
-    injector = Injector(stack, logs, seconds=SECONDS, seed=SEED)
+    injector = Injector(stack, seconds=SECONDS, seed=SEED)
     with ThreadPoolExecutor(1) as thread:
         killing = thread.submit(injector.run)
         upload_all(crowd, clip, UPLOADS, SECONDS)

@@ -17,6 +17,8 @@ from fiapx.worker.scaling import Policy, Scaler
 log = structlog.get_logger(__name__)
 
 _TICK: Final = 0.05
+_AGAIN: Final = 2.0
+"""Seconds between two signals that say the same."""
 _RELEASE_TIME: Final = 15.0
 """Seconds for a process to give its jobs back, and for its decoders to end."""
 
@@ -75,12 +77,20 @@ class Supervisor:
 
     def _end(self) -> None:
         self._crew.dismiss()
-        if not self._gone(lambda: self._deadline):
+        if not self._gone(lambda: self._deadline) and not self._released():
+            self._crew.send(signal.SIGKILL)
+            self._gone(lambda: math.inf)
+
+    def _released(self) -> bool:
+        """Whether all give their jobs back and end. They are told again and again: a signal that comes before the last
+        one was taken is lost."""
+        ends = time.monotonic() + _RELEASE_TIME
+        while (now := time.monotonic()) < ends:
             self._crew.send(signal.SIGTERM)
-            release = time.monotonic() + _RELEASE_TIME
-            if not self._gone(lambda: release):
-                self._crew.send(signal.SIGKILL)
-                self._gone(lambda: math.inf)
+            again = now + _AGAIN
+            if self._gone(lambda: again):  # noqa: B023 - it is called at once
+                return True
+        return False
 
     def _gone(self, deadline: Callable[[], float]) -> bool:
         """Whether all end before the deadline, which may come nearer meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +10,12 @@ import pika
 import structlog
 from opentelemetry.trace import SpanKind
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosed
+from pika.spec import Basic
 from pydantic import ValidationError
 
-from fiapx.adapters.rabbit_thread import Attached
+from fiapx.adapters.rabbit_connection import within
+from fiapx.adapters.rabbit_thread import PATIENCE, Attached
 from fiapx.adapters.rabbit_topology import DEAD, Topology, declare_queue, queue_of, retry
 from fiapx.core.events import Event
 from fiapx.core.tracing import TRACEPARENT, continued, span
@@ -35,26 +39,39 @@ class Consumer(Attached):
         super().__init__(url, queue_of(subscriber))
         self._types, self._handler, self._topology = types, handler, topology
         self._hands = ThreadPoolExecutor(1, thread_name_prefix=self._queue)
+        self._taken: deque[tuple[Basic.Deliver, pika.BasicProperties, bytes]] = deque()
         self.start()
 
     def close(self) -> None:
         super().close()
         self._hands.shutdown(wait=False)
 
-    def use(self, connection: pika.BlockingConnection) -> None:
+    def prepare(self, connection: pika.BlockingConnection) -> BlockingChannel:
         channel = connection.channel()
         self._topology.declare(channel)
         declare_queue(channel, self._queue, self._types)
         channel.confirm_delivery()
         channel.basic_qos(prefetch_count=1)
-        for method, properties, body in channel.consume(self._queue, inactivity_timeout=0.5):
-            if self.closed.is_set():
-                return
-            if method is not None:
-                error = self._handled(connection, properties, body)
-                if error is not None:
+        self._taken.clear()
+        channel.basic_consume(self._queue, self._take)
+        return channel
+
+    def use(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:
+        while not self.closed.is_set():
+            if not channel.consumer_tags:
+                raise ChannelClosed(0, "ended by the broker, or its queue was deleted")
+            if not self._taken:
+                connection.process_data_events(0.5)
+                continue
+            method, properties, body = self._taken.popleft()
+            error = self._handled(connection, properties, body)
+            if error is not None:
+                with within(connection, PATIENCE):
                     self._forward(channel, properties, body, error)
-                channel.basic_ack(method.delivery_tag)
+            channel.basic_ack(method.delivery_tag)
+
+    def _take(self, _channel: BlockingChannel, method: Basic.Deliver, about: pika.BasicProperties, body: bytes) -> None:
+        self._taken.append((method, about, body))
 
     def _handled(
         self, connection: pika.BlockingConnection, properties: pika.BasicProperties, body: bytes

@@ -39,7 +39,7 @@ class Publisher:
         try:
             with translated():
                 self._send(event, end)
-        except Unavailable:
+        except Exception:
             self._drop()
             raise
         finally:

@@ -10,17 +10,22 @@ from typing import Final
 
 import pika
 import structlog
+from pika.adapters.blocking_connection import BlockingChannel
 
-from fiapx.adapters.rabbit_connection import TROUBLES, connect, cut
+from fiapx.adapters.rabbit_connection import TROUBLES, connect, cut, within
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
+PATIENCE: Final = 10.0
+"""Seconds that the broker may take for what it is asked. One that is alive may still never answer, such as for a queue
+that has no leader; heartbeats do not tell."""
+
 
 class Attached(ABC):
-    """Subclasses say what the connection is for in `use`, which returns soon after `closed` is set."""
+    """Subclasses say what the connection is for in `prepare` and `use`."""
 
     def __init__(self, url: str, queue: str) -> None:
         self._url, self._queue = url, queue
@@ -42,16 +47,22 @@ class Attached(ABC):
             self._thread.join(5)
 
     @abstractmethod
-    def use(self, connection: pika.BlockingConnection) -> None:
-        """Work on the connection until `closed` is set; what it raises starts a new one."""
+    def prepare(self, connection: pika.BlockingConnection) -> BlockingChannel:
+        """Ask the broker for what `use` needs; after `PATIENCE` seconds it is asked anew."""
+
+    @abstractmethod
+    def use(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:
+        """Work on the connection, and return soon after `closed` is set; what it raises starts a new one."""
 
     def _run(self) -> None:
         pause, warned = _FIRST_PAUSE, False
         while not self.closed.is_set():
             try:
                 self._connection = connect(self._url, 2.0)
-                self.use(self._connection)
+                with within(self._connection, PATIENCE):
+                    channel = self.prepare(self._connection)
                 pause, warned = _FIRST_PAUSE, False
+                self.use(self._connection, channel)
             except Exception as error:
                 known = isinstance(error, TROUBLES)
                 if not warned or not known:

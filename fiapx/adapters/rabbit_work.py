@@ -11,7 +11,8 @@ from pika.exceptions import ChannelClosed
 from pika.spec import Basic, BasicProperties
 from pydantic import ValidationError
 
-from fiapx.adapters.rabbit_thread import Attached
+from fiapx.adapters.rabbit_connection import within
+from fiapx.adapters.rabbit_thread import PATIENCE, Attached
 from fiapx.adapters.rabbit_topology import JOBS, Topology
 from fiapx.core.events import Event
 
@@ -54,24 +55,30 @@ class Work(Attached):
             self._change.notify_all()
         super().close()
 
-    def use(self, connection: pika.BlockingConnection) -> None:
+    def prepare(self, connection: pika.BlockingConnection) -> BlockingChannel:
         channel = connection.channel()
         self._topology.declare(channel)
         channel.basic_qos(prefetch_count=1)
         self._spare = None
+        return channel
+
+    def use(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:
         tag: str | None = None
         while not self.closed.is_set():
             if tag is None and self._wanted():
-                tag = channel.basic_consume(JOBS, self._take)
+                with within(connection, PATIENCE):
+                    tag = channel.basic_consume(JOBS, self._take)
             elif tag is not None and (self._spare is not None or not self._wanted()):
-                self._leave(channel, tag)
+                with within(connection, PATIENCE):
+                    self._leave(channel, tag)
                 tag = None
             connection.process_data_events(_TICK)
             if not channel.is_open:
                 raise ChannelClosed(0, "closed by the broker")
             if tag is not None and tag not in channel.consumer_tags:  # its queue was deleted
                 tag = None
-                self._topology.declare(channel)
+                with within(connection, PATIENCE):
+                    self._topology.declare(channel)
 
     def _wanted(self) -> bool:
         return self._waiting > self._hints

@@ -135,6 +135,55 @@ def test_a_check_of_a_paused_broker_fails_within_two_seconds(bus: RabbitBus, bro
         broker.resume()
 
 
+def test_who_gets_no_answer_asks_anew(broker: PrivateRabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    class Silent(Topology):
+        """The broker lives, and at first says nothing of its queues."""
+
+        def declare(self, channel: BlockingChannel) -> None:
+            asked.append(time.monotonic())
+            if len(asked) == 1:
+                channel.connection.process_data_events(60)
+            super().declare(channel)
+
+    monkeypatch.setattr("fiapx.adapters.rabbit_thread.PATIENCE", 0.5)
+    bus, seen = RabbitBus(broker.url, Silent(QUICK.ladder)), threading.Event()
+    try:
+        bus.subscribe("asking", {JOB_COMPLETED}, lambda _event: seen.set())
+        eventually(lambda: "fiapx.asking" in broker.ctl("list_bindings", "-q", "destination_name").split())
+        bus.publish(event(JOB_COMPLETED))
+        assert seen.wait(20)
+    finally:
+        bus.close()
+
+
+def test_each_outage_is_met_as_promptly_as_the_first(bus: RabbitBus, broker: PrivateRabbit) -> None:
+    """Who came back has forgotten how long the broker was away before."""
+    seen: set[str] = set()
+    bus.subscribe("prompt", {JOB_COMPLETED}, lambda event: seen.add(event.id))
+    eventually(lambda: "fiapx.prompt" in broker.ctl("list_bindings", "-q", "destination_name").split())
+    (consumer,) = bus._consumers
+    pauses: list[float | None] = []
+    wait = consumer.closed.wait
+
+    def noted(seconds: float | None = None) -> bool:
+        pauses.append(seconds)
+        return wait(seconds)
+
+    consumer.closed.wait = noted  # type: ignore[assignment,method-assign]
+    for number in range(3):
+        eventually(partial(_published, bus, event(JOB_COMPLETED, str(number))))
+        eventually(partial(_knows, seen, str(number)))
+        broker.ctl("close_all_connections", "an outage")
+    eventually(lambda: len(pauses) >= 3)
+    assert pauses[:3] == [pauses[0]] * 3
+
+
+def _knows(seen: set[str], id_: str) -> bool:
+    return id_ in seen
+
+
 def _paused(broker: PrivateRabbit) -> None:
     """Signals arrive a moment late: return once it is silent."""
     broker.pause()

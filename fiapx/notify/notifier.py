@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
@@ -35,13 +38,16 @@ _PAUSE: Final = 5.0
 class Notifier:
     """Keeps a row for each event, so that a repeated event sends no second mail and a crash loses none.
 
-    A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID.
+    A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID; a
+    database that is away just then does not.
     """
 
     def __init__(self, engine: Engine, mailer: Mailer, renderer: Renderer) -> None:
         self._store = NotifyStore(engine)
         self._mailer = mailer
         self._renderer = renderer
+        self._outcome: Callable[[], None] | None = None
+        """Of the last mail, while the database does not take it."""
 
     def handle(self, event: Event) -> None:
         """Bus handler for `EVENTS`: remember to write a mail, or forget a user. Events that repeat do nothing."""
@@ -53,9 +59,11 @@ class Notifier:
     def deliver_due(self, limit: int = 10) -> int:
         """Send up to `limit` mails that are due; return how many were tried.
 
-        While the mail server is left alone they stay due, and none is charged an attempt.
+        While the mail server is left alone they stay due, and none is charged an attempt. While the database is away
+        nothing is sent: what became of the last mail is noted first, lest it is sent again.
         """
         for count in range(limit):
+            self._note()
             delivery = None if self._mailer.resting() else self._store.claim(_LEASE)
             if delivery is None:
                 return count
@@ -85,18 +93,33 @@ class Notifier:
             log.exception("mail_crashed", event_id=delivery.event_id)
             self._retry(delivery, f"Internal error: {type(error).__name__}")
         else:
-            self._store.finish(delivery, "sent")
             about = {"event_id": delivery.event_id, "job_id": delivery.data.get("job_id")}
             log.info("mail_sent", **about, attempt=delivery.attempt)
+            self._end(partial(self._store.finish, delivery, "sent"))
 
     def _retry(self, delivery: Delivery, error: str) -> None:
         if delivery.attempt > len(BACKOFF):
             self._give_up(delivery, error)
             return
         delay = BACKOFF[delivery.attempt - 1]
-        self._store.postpone(delivery, delay, error)
         log.warning("mail_postponed", event_id=delivery.event_id, error=error, delay=delay, attempt=delivery.attempt)
+        self._end(partial(self._store.postpone, delivery, delay, error))
 
     def _give_up(self, delivery: Delivery, error: str) -> None:
-        self._store.finish(delivery, "failed", error)
         log.error("mail_failed", event_id=delivery.event_id, error=error, attempt=delivery.attempt)
+        self._end(partial(self._store.finish, delivery, "failed", error))
+
+    def _end(self, outcome: Callable[[], None]) -> None:
+        self._outcome = outcome
+        self._note()
+
+    def _note(self) -> None:
+        """Raises OperationalError while the database is away; the outcome stays to be noted then."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            return
+        try:
+            outcome()
+        except OperationalError:
+            self._outcome = outcome
+            raise

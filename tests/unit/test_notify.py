@@ -12,6 +12,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select, update
+from sqlalchemy.event import listens_for
+from sqlalchemy.exc import OperationalError
 
 from fiapx.core.errors import (
     CrashLoop,
@@ -320,6 +322,34 @@ def test_a_crash_while_sending_loses_no_mail(engine: Engine, build: Callable[...
     assert build(postbox).deliver_due() == 1
     assert len(postbox.mails) == 1
     assert attempts(engine) == [(1, "started", None), (2, "sent", None)]
+
+
+def test_a_database_that_goes_away_while_a_mail_is_sent_costs_no_second_one(
+    engine: Engine, build: Callable[..., Notifier]
+) -> None:
+    away = threading.Event()
+
+    @listens_for(engine, "before_cursor_execute")
+    def _refuse(*_: object) -> None:
+        if away.is_set():
+            raise OperationalError("", {}, Exception("the server closed the connection"))
+
+    class Ending(Postbox):
+        def send(self, message: EmailMessage) -> None:
+            super().send(message)
+            away.set()
+
+    postbox = Ending()
+    notifier = build(postbox)
+    notifier.handle(event())
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            notifier.deliver_due()
+    away.clear()
+    make_due(engine)
+    assert notifier.deliver_due() == 0
+    assert rows(engine) == [("sent", 1)]
+    assert len(postbox.mails) == 1
 
 
 def test_a_sender_that_lost_its_claim_changes_nothing(engine: Engine, build: Callable[..., Notifier]) -> None:

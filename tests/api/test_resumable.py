@@ -20,7 +20,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from fiapx.core.errors import Unavailable
+from fiapx.core.errors import NotFound, Unavailable
 from fiapx.core.events import USER_DELETED, Event
 from fiapx.server.gateway.edge import Edge
 from fiapx.server.gateway.rates import Rates
@@ -551,3 +551,28 @@ def test_any_instance_goes_on_and_an_older_writer_elsewhere_is_ended(twins: tupl
         assert video["sha256"] == hashlib.sha256(CONTENT).hexdigest()
         assert [key for key, _ in one.storage.list("")] == [f"videos/{video['id']}"]
         assert one.count() == 1
+
+
+def test_who_finishes_too_late_leaves_the_video(
+    service: Processing, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another request has finished the upload meanwhile, and its client has deleted what is left of it."""
+    where = create(client).headers["location"]
+    claim = service.upload_store.claim(ANA.user_id, where.rpartition("/")[2])
+    with service.partials.append(claim.id, 0, claim.epoch) as writer:
+        writer.write(CONTENT)
+        service.upload_store.advance(claim, writer.sync())
+    upload = service.upload_store.find(ANA.user_id, claim.id)
+    assemble = service.partials.assemble
+
+    def slow(*upload_and_place: Any) -> str | None:
+        read = assemble(*upload_and_place)
+        monkeypatch.undo()
+        service.uploads.finish(upload)
+        service.uploads.delete(ANA, claim.id)
+        return read
+
+    monkeypatch.setattr(service.partials, "assemble", slow)
+    with pytest.raises(NotFound):
+        service.uploads.finish(upload)
+    assert stored(service, claim.id) == CONTENT

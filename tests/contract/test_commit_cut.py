@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,9 +22,10 @@ _COMMIT = b"COMMIT\0"
 
 
 class Wire:
-    """A proxy that cuts the connection which sends a COMMIT while `armed`, before or after the server has it."""
+    """A proxy that cuts the connection which sends a COMMIT while `armed`: before the server has it, or so many seconds
+    before it does."""
 
-    def __init__(self, port: int, *, delivered: bool) -> None:
+    def __init__(self, port: int, *, delivered: float | None) -> None:
         self.armed, self.cuts = threading.Event(), 0
         self._target, self._delivered = port, delivered
 
@@ -54,7 +56,8 @@ class Wire:
                     self.armed.clear()
                     self.cuts += 1
                     client.shutdown(socket.SHUT_RDWR)
-                    if self._delivered:
+                    if self._delivered is not None:
+                        time.sleep(self._delivered)
                         server.sendall(data)
                     break
                 server.sendall(data)
@@ -69,9 +72,9 @@ class Wire:
 
 
 @pytest.mark.fault(21, "the connection cut during COMMIT, before or after the server has it")
-@pytest.mark.parametrize("delivered", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("delivered", [None, 0.0, 1.0], ids=["before", "after", "a second before"])
 def test_a_retry_with_its_key_makes_one_job(
-    postgres_server: PrivatePostgres, tmp_path: Path, observed: Observed, delivered: bool
+    postgres_server: PrivatePostgres, tmp_path: Path, observed: Observed, delivered: float | None
 ) -> None:
     wire = Wire(postgres_server.port, delivered=delivered)
     with wire.open() as port, hosting() as host:
@@ -85,7 +88,9 @@ def test_a_retry_with_its_key_makes_one_job(
                 first = _upload(client)
                 with observed.recovery():
                     again = _upload(client)
+                (video,) = client.get("/videos").json()["items"]
             assert (first, again, wire.cuts, service.count()) == (503, 201, 1, 1)
+            assert f"videos/{video['id']}" in service.objects()
     observed.says("503, then 201 for the retry; one job")
 
 

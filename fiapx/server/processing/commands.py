@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fiapx.core.errors import IdempotencyMismatch
+from fiapx.core.errors import FiapxError, IdempotencyMismatch
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity, Partials, Storage
@@ -68,17 +68,18 @@ class Commands:
     ) -> Accepted:
         """Give a stored object its row, and its job if there are options; ask `admit` before its bytes are taken.
 
-        Whatever fails, no orphan stays.
+        What is refused leaves no object. If the database fails, the object stays for the sweeper: the transaction may
+        be stored all the same, even in a moment that nobody can see yet.
         """
         job = NewJob(video.id, options.model_dump_json(), user.email, fresh=fresh) if options else None
         try:
             accepted = self._once(user, once, lambda: self._store.accept(user.user_id, video=video, job=job, once=once))
-        except Exception:
+        except FiapxError:
             with suppress(Exception):  # the sweeper comes later, should this fail as well
-                self._drop(video)
+                self.drop(video.storage_key)
             raise
         if accepted.replayed:
-            self._drop(video)
+            self.drop(video.storage_key)
         else:
             self._on_upload(video.size)
         return accepted
@@ -129,6 +130,11 @@ class Commands:
         for upload_id in upload_ids:
             self._partials.discard(upload_id)
 
+    def drop(self, key: str) -> None:
+        """Delete the object unless a row names it: somebody else may have made it a video."""
+        if self._store.unclaimed([key]):
+            self._storage.delete(key)
+
     def _once(self, user: Identity, once: Once | None, accept: Callable[[], str]) -> Accepted:
         if earlier := self.replay(user, once):
             return earlier
@@ -138,11 +144,6 @@ class Commands:
             winner = self.replay(user, once)
             assert winner is not None
             return winner
-
-    def _drop(self, video: NewVideo) -> None:
-        """Delete the object unless a row names it: a transaction may be stored although its answer was lost."""
-        if self._store.unclaimed([video.storage_key]):
-            self._storage.delete(video.storage_key)
 
 
 def fingerprint(*declared: str | int | None) -> str:

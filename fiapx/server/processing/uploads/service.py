@@ -101,7 +101,7 @@ class Uploads:
         try:
             finished, here = self.store.finish(upload, sha256 or read or self._sha256(key))
         except (NotFound, InvalidToken):
-            self._storage.delete(key)
+            self._commands.drop(key)  # another request may have finished it, before its upload was deleted
             raise
         self.partials.discard(upload.id)
         if here:

@@ -60,9 +60,10 @@ class SmtpMailer:
 
     def send(self, message: EmailMessage) -> None:
         """A server that cannot be reached or used says nothing about the mail, so it is always worth a retry."""
-        with self._circuit.call():
-            connection = self._connect()
-        with self._closing(connection):
+        connection = self._new()
+        with self._ending(connection):
+            with self._circuit.call():
+                self._connect(connection)
             try:
                 connection.send_message(message)
             except (smtplib.SMTPException, OSError, ValueError) as error:
@@ -73,42 +74,41 @@ class SmtpMailer:
 
     def check(self) -> None:
         """Connect, say hello, encrypt and log in as for a mail, and leave. Raises Unavailable."""
-        with self._closing(self._connect()) as connection:
+        connection = self._new()
+        with self._ending(connection):
+            self._connect(connection)
             try:
                 connection.ehlo_or_helo_if_needed()
             except (OSError, smtplib.SMTPException) as error:
                 raise Unavailable(f"The mail server cannot be used: {_text(error)}") from None
 
-    def _connect(self) -> smtplib.SMTP:
+    def _new(self) -> smtplib.SMTP:
+        """Not yet connected, so that whoever ends it can from the first byte on."""
+        if self._tls == "tls":
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(timeout=self._timeout, context=ssl.create_default_context())
+        else:
+            connection = smtplib.SMTP(timeout=self._timeout)
+        connection._host = self._host  # type: ignore[attr-defined]  # noqa: SLF001  whom a certificate must name
+        return connection
+
+    def _connect(self, connection: smtplib.SMTP) -> None:
         try:
-            return self._log_in()
+            connection.connect(self._host, self._port)
+            if self._tls == "starttls":
+                connection.starttls(context=ssl.create_default_context())
+            if self._user and self._password is not None:
+                connection.login(self._user, self._password)
         except (OSError, smtplib.SMTPException) as error:
             raise Unavailable(f"The mail server cannot be used: {_text(error)}") from None
 
-    def _log_in(self) -> smtplib.SMTP:
-        context = ssl.create_default_context()
-        if self._tls == "tls":
-            connection: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=self._timeout, context=context)
-        else:
-            connection = smtplib.SMTP(self._host, self._port, timeout=self._timeout)
-        try:
-            if self._tls == "starttls":
-                connection.starttls(context=context)
-            if self._user and self._password is not None:
-                connection.login(self._user, self._password)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     @contextmanager
-    def _closing(self, connection: smtplib.SMTP) -> Iterator[smtplib.SMTP]:
+    def _ending(self, connection: smtplib.SMTP) -> Iterator[None]:
         """The mail is accepted when DATA is; a goodbye that goes wrong must not send it again."""
         watchdog = threading.Timer(self._timeout * _PATIENCE, _cut, [connection])
         watchdog.daemon = True
         watchdog.start()
         try:
-            yield connection
+            yield
             with suppress(smtplib.SMTPException, OSError):
                 connection.quit()
         finally:

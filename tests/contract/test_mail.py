@@ -13,7 +13,7 @@ import pytest
 import structlog
 from aiosmtpd.controller import Controller
 
-from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.adapters.mail import ConsoleMailer, SmtpMailer, Tls
 from fiapx.core.errors import MailRejected, Unavailable
 from fiapx.core.ports import Mailer
 from scripts.servers.process import free_port
@@ -162,13 +162,15 @@ def test_a_silent_server_costs_one_timeout() -> None:
 
 
 @pytest.mark.fault(25, "an SMTP tarpit")
-def test_a_tarpit_is_left_in_the_end() -> None:
+@pytest.mark.parametrize("tls", ["none", "starttls"])
+@pytest.mark.parametrize("greeting", [b"220 tarpit\r\n", b""], ids=["after its greeting", "from its first word"])
+def test_a_tarpit_is_left_in_the_end(greeting: bytes, tls: Tls) -> None:
     """It answers each command with a byte at a time, always within the timeout."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         with server, server.accept()[0] as connection:
-            connection.sendall(b"220 tarpit\r\n")
+            connection.sendall(greeting)
             try:
                 while True:
                     connection.sendall(b"2")
@@ -180,7 +182,7 @@ def test_a_tarpit_is_left_in_the_end() -> None:
     thread.start()
     started = time.monotonic()
     with pytest.raises(Unavailable):
-        smtp(server.getsockname()[1], timeout=0.2).send(message())
+        SmtpMailer("127.0.0.1", server.getsockname()[1], None, None, tls, timeout=0.2).send(message())
     assert time.monotonic() - started < 4
     thread.join(5)
 

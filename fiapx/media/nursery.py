@@ -147,8 +147,7 @@ class Forked:
         self.pid = self._first_word()
 
     def _first_word(self) -> int:
-        ready, _, _ = select.select([self._status], [], [], _PATIENCE)
-        word = self._status.read(_STATUS.size) if ready else b""
+        word = self._status.read(_STATUS.size) if _readable(self._status, _PATIENCE) else b""
         if len(word) == _STATUS.size:
             return int(_STATUS.unpack(word)[0])
         for pipe in (self.stdout, self.stderr, self._status):
@@ -174,7 +173,7 @@ class Forked:
         return self.returncode
 
     def _look(self, timeout: float | None) -> None:
-        if self.returncode is not None or not select.select([self._status], [], [], timeout)[0]:
+        if self.returncode is not None or not _readable(self._status, timeout):
             return
         word = self._status.read(_STATUS.size)
         self._status.close()
@@ -182,6 +181,14 @@ class Forked:
         self.returncode = _STATUS.unpack(word)[0] if len(word) == _STATUS.size else -signal.SIGKILL
         if self.returncode in _CRASHES:
             self._on_crash()
+
+
+def _readable(pipe: IO[bytes], timeout: float | None) -> bool:
+    """Whether there is something to read, or its end, within `timeout` seconds. A busy server's descriptors have
+    higher numbers than select(2) can take."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,19 @@ def test_children_do_the_same_work(nursery: Nursery, clips: Path) -> None:
     alone = run(path, fps="5").data
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(lambda _: extracted(nursery, path), range(8))) == {alone}
+
+
+def test_a_server_with_a_thousand_connections_has_decoders(nursery: Nursery, clips: Path) -> None:
+    path = CLIP.make(clips)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with ExitStack() as connections:
+            for _ in range(1100):
+                connections.enter_context(Path(os.devnull).open())
+            assert extracted(nursery, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_child_has_nothing_open_but_its_own(nursery: Nursery) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import pika
 import structlog
@@ -13,15 +14,18 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosed
 from pika.spec import Basic
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from fiapx.adapters.rabbit_connection import within
 from fiapx.adapters.rabbit_thread import PATIENCE, Attached
 from fiapx.adapters.rabbit_topology import DEAD, Topology, declare_queue, queue_of, retry
+from fiapx.core.errors import Unavailable
 from fiapx.core.events import Event
 from fiapx.core.tracing import TRACEPARENT, continued, span
 
 log = structlog.get_logger(__name__)
 
+_AWAY: Final = (Unavailable, OperationalError)
 _ATTEMPT, _QUEUE, _ERROR = "x-fiapx-attempts", "x-fiapx-queue", "x-fiapx-error"
 
 
@@ -93,13 +97,17 @@ class Consumer(Attached):
     def _forward(
         self, channel: BlockingChannel, properties: pika.BasicProperties, body: bytes, error: Exception
     ) -> None:
-        """To the next rung, or to the dead letters: at the ladder's end, or at once what is no event."""
+        """To the next rung, or to the dead letters: at the ladder's end, or at once what is no event.
+
+        Whatever is away says nothing of the event, which stays on the last rung until it is back.
+        """
         headers = dict(properties.headers or {})
         attempts = int(headers.get(_ATTEMPT, 0)) + 1
         rungs = list(self._topology.ladder)
-        hopeless = isinstance(error, ValidationError) or attempts > len(rungs)
+        tried_enough = attempts > len(rungs) and not isinstance(error, _AWAY)
+        hopeless = isinstance(error, ValidationError) or tried_enough
         properties.headers = headers | {_ATTEMPT: attempts, _QUEUE: self._queue, _ERROR: repr(error)[:500]}
         properties.delivery_mode = 2
         log.warning("delivery_failed", queue=self._queue, attempts=attempts, dead=hopeless, error=repr(error)[:500])
-        exchange = DEAD if hopeless else retry(rungs[attempts - 1])
+        exchange = DEAD if hopeless else retry(rungs[min(attempts, len(rungs)) - 1])
         channel.basic_publish(exchange, self._queue, body, properties, mandatory=True)

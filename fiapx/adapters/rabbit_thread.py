@@ -72,5 +72,5 @@ class Attached(ABC):
                 pause = min(pause * 2, _LONGEST_PAUSE)
             finally:
                 if self._connection is not None:
-                    with suppress(*TROUBLES):
+                    with suppress(Exception), within(self._connection, PATIENCE):
                         self._connection.close()

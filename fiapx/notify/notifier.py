@@ -9,8 +9,7 @@ from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, exc
 
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
@@ -114,12 +113,12 @@ class Notifier:
         self._note()
 
     def _note(self) -> None:
-        """Raises OperationalError while the database is away; the outcome stays to be noted then."""
+        """Raises what the database does while it is away; the outcome stays to be noted then."""
         outcome, self._outcome = self._outcome, None
         if outcome is None:
             return
         try:
             outcome()
-        except OperationalError:
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError):
             self._outcome = outcome
             raise

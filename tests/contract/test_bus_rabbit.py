@@ -11,6 +11,7 @@ from typing import cast
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from sqlalchemy.exc import OperationalError
 
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.rabbit_connection import connect
@@ -330,6 +331,22 @@ def test_a_queue_that_was_deleted_is_made_again(bus: RabbitBus, broker: PrivateR
     broker.ctl("delete_queue", "fiapx.jobs")
     eventually(partial(_published, bus, event(JOB_QUEUED, "2")))
     assert bus.wait_for_work(20)
+
+
+@pytest.mark.parametrize("away", [Unavailable(), OperationalError("", {}, Exception("no connection"))])
+def test_what_is_away_for_long_makes_no_dead_letter(bus: RabbitBus, broker: PrivateRabbit, away: Exception) -> None:
+    tries: list[str] = []
+
+    def handler(event: Event) -> None:
+        tries.append(event.id)
+        if len(tries) < 5:
+            raise away
+
+    bus.subscribe("patient", {JOB_COMPLETED}, handler)
+    eventually(lambda: "fiapx.patient" in broker.ctl("list_bindings", "-q", "destination_name").split())
+    bus.publish(event(JOB_COMPLETED, "patient-1"))
+    eventually(lambda: len(tries) == 5)
+    assert "patient-1" not in [letter.id for letter in DeadLetters(broker.url, QUICK).list()]
 
 
 def test_the_ladder_ends_at_the_dead_letters_which_can_be_sent_again(bus: RabbitBus, broker: PrivateRabbit) -> None:

@@ -54,13 +54,19 @@ def within(connection: pika.BlockingConnection, seconds: float) -> Iterator[None
 @contextmanager
 def connected(url: str, patience: float) -> Iterator[pika.BlockingConnection]:
     """A connection for one errand, which may take as long as connecting. Raises AMQPError or OSError."""
+    with opened(url, patience) as connection, within(connection, patience):
+        yield connection
+
+
+@contextmanager
+def opened(url: str, patience: float) -> Iterator[pika.BlockingConnection]:
+    """A connection for errands that have bounds of their own. Raises AMQPError or OSError."""
     connection = connect(url, patience)
-    with within(connection, patience):
-        try:
-            yield connection
-        finally:
-            with suppress(*TROUBLES):  # the errand is done, or has raised already
-                connection.close()
+    try:
+        yield connection
+    finally:
+        with suppress(*TROUBLES), within(connection, patience):  # all is done, or has raised already
+            connection.close()
 
 
 @contextmanager

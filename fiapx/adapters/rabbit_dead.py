@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
 
-from fiapx.adapters.rabbit_connection import connected, translated
+from fiapx.adapters.rabbit_connection import opened, translated, within
 from fiapx.adapters.rabbit_topology import DEAD, Topology
 from fiapx.core.tracing import TRACEPARENT
 
@@ -37,38 +38,42 @@ class DeadLetters:
 
     def list(self, limit: int = 100) -> list[DeadLetter]:
         """The oldest; they stay where they are, as what is not acknowledged goes back when the connection ends."""
-        with self._channel() as channel:
-            return [letter for _, _, letter in _letters(channel, limit)]
+        with self._channel() as (connection, channel), within(connection, _PATIENCE):
+            found = iter(lambda: _next(channel), None)
+            return [letter for _, _, letter in islice(found, limit)]
 
     def requeue(self, id_: str | None = None) -> int:
         """Send the letters with this event id, or all, to the queues that they came from; return how many.
 
-        A letter whose queue is gone stays.
+        A letter whose queue is gone stays. However many there are, each is sent before the next one is looked at.
         """
-        with self._channel() as channel:
+        with self._channel() as (connection, channel):
             count = channel.queue_declare(DEAD, passive=True).method.message_count
-            letters = list(_letters(channel, count))
-            return sum(
-                _sent(channel, tag, properties, letter)
-                for tag, properties, letter in letters
-                if id_ is None or letter.id == id_
-            )
+            sent = 0
+            for _ in range(count):
+                with within(connection, _PATIENCE):
+                    found = _next(channel)
+                    if found is None:
+                        break
+                    if id_ in (None, found[2].id):
+                        sent += _sent(channel, *found)
+            return sent
 
     @contextmanager
-    def _channel(self) -> Iterator[BlockingChannel]:
-        with translated(), connected(self._url, _PATIENCE) as connection:
-            channel = connection.channel()
-            self._topology.declare(channel)
-            channel.confirm_delivery()
-            yield channel
+    def _channel(self) -> Iterator[tuple[pika.BlockingConnection, BlockingChannel]]:
+        with translated(), opened(self._url, _PATIENCE) as connection:
+            with within(connection, _PATIENCE):
+                channel = connection.channel()
+                self._topology.declare(channel)
+                channel.confirm_delivery()
+            yield connection, channel
 
 
-def _letters(channel: BlockingChannel, limit: int) -> Iterator[tuple[int, pika.BasicProperties, DeadLetter]]:
-    for _ in range(limit):
-        method, properties, body = channel.basic_get(DEAD)
-        if method is None or properties is None or body is None:
-            return
-        yield method.delivery_tag, properties, _letter(properties, body)
+def _next(channel: BlockingChannel) -> tuple[int, pika.BasicProperties, DeadLetter] | None:
+    method, properties, body = channel.basic_get(DEAD)
+    if method is None or properties is None or body is None:
+        return None
+    return method.delivery_tag, properties, _letter(properties, body)
 
 
 def _letter(properties: pika.BasicProperties, body: bytes) -> DeadLetter:

@@ -222,6 +222,7 @@ class NoSpace(FiapxError):
     """There is no space left to store this."""
 
     code, status, exit_code = "no_space", 507, Exit.TEMPORARY
+    retry_after = 30
 
 
 class AlreadyRunning(FiapxError):

@@ -95,7 +95,7 @@ def error_response(error: FiapxError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, AuthRequired):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimited | Unavailable):
+    if isinstance(error, RateLimited | Unavailable | NoSpace):
         headers["Retry-After"] = str(getattr(error, "retry_after", 5))
     return problem(error.status, error.code, error.message, error.hint, headers)
 

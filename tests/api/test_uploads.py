@@ -197,6 +197,7 @@ def test_a_full_disk_is_507_and_leaves_nothing(
     monkeypatch.setattr("fiapx.adapters.storage_disk.DiskWriter.commit", full)
     answer = client.post("/videos", content=b"x", headers={"Content-Type": "video/mp4"})
     assert problem(answer) == (507, "no_space")
+    assert answer.headers["retry-after"] == "30"
     assert service.objects() == []
 
 

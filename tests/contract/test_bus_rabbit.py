@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from sqlalchemy.exc import OperationalError
 
+from fiapx.adapters import rabbit_dead
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.rabbit_connection import connect
 from fiapx.adapters.rabbit_dead import DeadLetters
@@ -370,3 +371,28 @@ def test_the_ladder_ends_at_the_dead_letters_which_can_be_sent_again(bus: Rabbit
     assert letters.requeue("hopeless-1") == 1
     eventually(lambda: seen == ["hopeless-1"])
     assert "hopeless-1" not in [letter.id for letter in letters.list()]
+
+
+def test_dead_letters_may_be_many(bus: RabbitBus, broker: PrivateRabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are sent again take longer all together than the broker may take for one."""
+    seen: set[str] = set()
+    bus.subscribe("flooded", {JOB_COMPLETED}, lambda event: seen.add(event.id))
+    eventually(lambda: "fiapx.flooded" in broker.ctl("list_bindings", "-q", "destination_name").split())
+    letters = DeadLetters(broker.url, QUICK)
+    letters.requeue()
+    with rabbit_channel(broker) as channel:
+        for number in range(6):
+            letter = event(JOB_COMPLETED, f"flood-{number}").model_dump_json().encode()
+            properties = pika.BasicProperties(headers={"x-fiapx-queue": "fiapx.flooded"})
+            channel.basic_publish(DEAD, "", letter, properties)
+    eventually(lambda: ready_messages(broker, DEAD) == 6)
+    monkeypatch.setattr("fiapx.adapters.rabbit_dead._PATIENCE", 2.0)
+    sent = rabbit_dead._sent
+
+    def slow(*letter: Any) -> bool:
+        time.sleep(0.5)
+        return sent(*letter)
+
+    monkeypatch.setattr("fiapx.adapters.rabbit_dead._sent", slow)
+    assert letters.requeue() == 6
+    eventually(lambda: seen == {f"flood-{number}" for number in range(6)})

@@ -23,7 +23,7 @@ from tests.faults.table import Observed
 from tests.media.clips import read_number
 from tests.processing_kit import eventually
 
-JOBS = 10
+JOBS = int(os.environ.get("FIAPX_KILLS", "10"))
 
 
 def _killed(server: Server) -> None:

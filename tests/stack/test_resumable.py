@@ -1,4 +1,4 @@
-"""A resumable upload through gateways to two instances of processing, which are killed on the way."""
+"""A resumable upload through gateways to two instances of processing, which end on the way."""
 
 from __future__ import annotations
 
@@ -25,22 +25,34 @@ def offset(user: User, where: str) -> int:
     return int(answer.headers["upload-offset"])
 
 
-class Killing:
-    """A body in the middle of which a process is killed, be it the one that takes the body or another."""
+class Ending:
+    """A body in the middle of which a process is told to end, be it the one that takes the body or another."""
 
-    def __init__(self, process: RoleProcess, content: bytes) -> None:
-        self._process, self._content = process, content
+    def __init__(self, process: RoleProcess, how: signal.Signals, content: bytes) -> None:
+        self._process, self._how, self._content = process, how, content
 
     def __iter__(self) -> Iterator[bytes]:
         middle = len(self._content) // 2
         yield self._content[:middle]
-        self._process.stop(signal.SIGKILL)
+        self._process.stop(self._how)
         for start in range(middle, len(self._content), MIB):
             yield self._content[start : start + MIB]
 
 
-@pytest.mark.fault(1, "SIGKILL of a gateway in the middle of a body")
-def test_an_upload_survives_the_ends_of_gateways_and_services(stack: Stack, ana: User, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.fault(1, "SIGKILL of a gateway in the middle of a body")),
+        pytest.param(
+            signal.SIGTERM,
+            marks=[pytest.mark.fault(12, "SIGTERM of a gateway in the middle of a body"), pytest.mark.lengthy],
+        ),
+    ],
+    ids=["killed", "told to end"],
+)
+def test_an_upload_survives_the_ends_of_gateways_and_services(
+    stack: Stack, ana: User, tmp_path: Path, how: signal.Signals
+) -> None:
     clip = Clip("clip.mp4", (*X264, "-g", "25")).make(tmp_path).read_bytes()
     content = clip + random.Random(3).randbytes(64 * MIB)  # what follows a video is no part of it
     pairs = {"filename": "long.mp4", "options": '{"fps": "2"}'}
@@ -53,7 +65,8 @@ def test_an_upload_survives_the_ends_of_gateways_and_services(stack: Stack, ana:
         start = offset(ana, where)
         body = {**TUS, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
         try:
-            answer = ana.client.patch(where, headers=body, content=Killing(victim, content[start : start + 20 * MIB]))
+            piece = Ending(victim, how, content[start : start + 20 * MIB])
+            answer = ana.client.patch(where, headers=body, content=piece)
             assert answer.status_code in {204, 409, 503}, answer.text
         except httpx.TransportError:
             pass

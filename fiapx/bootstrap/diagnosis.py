@@ -56,6 +56,9 @@ def _examinations(settings: Settings) -> dict[str, Examination]:
         if url is not None:
             found[f"{service} database"] = partial(examine_database, url.get_secret_value(), service)
     distributed = bool(found)
+    if settings.processing_read_url is not None:
+        replica = settings.processing_read_url.get_secret_value()
+        found["processing replica"] = partial(examine_database, replica, "processing")
     if settings.auth_database_url is not None:
         found["secret key"] = partial(_secret_key, settings)
     if settings.redis_url is not None:

@@ -203,12 +203,13 @@ def make_registry() -> CollectorRegistry:
     return registry
 
 
-def answers(engine: Engine) -> Callable[[], None]:
-    """A health check of a database."""
+def answers(*engines: Engine) -> Callable[[], None]:
+    """A health check of databases, all of them."""
 
     def check() -> None:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+        for engine in engines:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
 
     return check
 

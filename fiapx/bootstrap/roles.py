@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
 from fiapx.bootstrap.instance import instance
@@ -94,6 +95,7 @@ class _Process:
     bearable: set[str] = field(default_factory=lambda: {"redis", "rabbitmq"})
     """Checks of what every request can do without: the cache is passed by, events wait in the outbox."""
     outboxes: dict[str, Outbox] = field(default_factory=dict)
+    databases: list[Engine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.registry.register(BacklogCollector(self.outboxes))
@@ -103,6 +105,11 @@ class _Process:
         self.outboxes[service] = outbox
         relay = Relay(outbox, self.servers.bus, wake)
         self.checks[name] = self.background.add(name, relay.run, wake)
+
+    def needs(self, database: Engine) -> None:
+        """It must answer, and so must those of other services in this process."""
+        self.databases.append(database)
+        self.checks["postgresql"] = answers(*self.databases)
 
     def beat(self, role: str) -> None:
         heartbeat = Heartbeat(self.servers.cache, role, instance())
@@ -211,7 +218,8 @@ def _auth(process: _Process, roles: Collection[ServeRole]) -> tuple[Verifier, di
     secret = settings.secret_key.get_secret_value()
     service = make_auth(settings, engine, secret, servers.counters, ended.tell)
     verifier = Verifier(service.jwks, CachedSessions(servers.cache, service, ttl))
-    process.checks |= {"postgresql": answers(engine), "rabbitmq": servers.bus.check}
+    process.needs(engine)
+    process.checks |= {"rabbitmq": servers.bus.check}
     process.add_relay("auth", "auth-relay", service.outbox, wake)
     process.background.add("ended-sessions", ended.run)
     return verifier, {_AUTH: create_auth_app(service, verifier, make_administration(engine, ended.tell))}
@@ -232,8 +240,8 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     )
     _subscribe(servers.bus, processing)
     warm(processing.queries, settings.warm_users)
+    process.needs(engine)
     process.checks |= {
-        "postgresql": answers(engine),
         "rabbitmq": servers.bus.check,
         "storage": servers.storage.check,
         "maintenance": process.background.add("maintenance", processing.maintenance.run),

@@ -55,7 +55,7 @@ class History:
 
     def mails(self, *, state: str | None = None, recipient: str | None = None, limit: int | None) -> list[MailRecord]:
         """The newest first, with all their attempts; only those in `state`, or to `recipient`, where they are given."""
-        query = select(deliveries).order_by(deliveries.c.created_ms.desc(), deliveries.c.id).limit(limit)
+        query = select(deliveries).order_by(deliveries.c.created_ms.desc(), deliveries.c.id.desc()).limit(limit)
         if state is not None:
             query = query.where(deliveries.c.status == state)
         if recipient is not None:

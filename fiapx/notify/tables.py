@@ -22,6 +22,8 @@ deliveries = Table(
     Column("finished_ms", BigInteger),
     Column("traceparent", Text),
     Index("ix_deliveries_due", "status", "next_attempt_ms"),
+    Index("ix_deliveries_newest", "created_ms", "id"),
+    Index("ix_deliveries_recipient", "recipient", "created_ms"),
 )
 """`status`: pending, sent, failed or skipped (nobody to write to). `data` is the event's, as JSON."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 
 from fiapx.adapters.bus_memory import MemoryBus
 from fiapx.adapters.db import SERVICES, migrate, open_database, pending
@@ -24,6 +24,7 @@ from fiapx.server.processing.uploads.model import NewUpload
 from fiapx.server.relay import Relay
 from scripts.servers.postgres import PrivatePostgres
 from scripts.stack import FIAPX
+from tests.plans import fill, noted, whole_reads
 from tests.postgres import empty
 from tests.processing_kit import ANA, BOB, Processing, eventually, processing
 
@@ -192,38 +193,29 @@ _MANY = int(os.environ.get("FIAPX_ROWS", "200000"))
 @pytest.mark.timeout(900)
 def test_no_query_in_use_reads_a_whole_table(service: Processing) -> None:
     """Each statement that the service sends is explained on a table of many jobs, most of them ended."""
-    _fill(service.engine)
+    fill(service.engine, _ROWS, _MANY)
     job_id = service.queue_job()
-    statements: list[tuple[str, object]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(service.engine, "before_cursor_execute", note)
-    service.queries.job(ANA.user_id, job_id)
-    service.queries.jobs(ANA.user_id, None, None, 50)
-    service.queries.videos(ANA.user_id, None, None, 50)
-    service.store.unclaimed([f"videos/{uuid.uuid4()}", f"jobs/{uuid.uuid4()}/1.zip"])
-    service.reads.queue()
-    service.leases.reap()
-    claim = service.leases.claim()
-    assert claim is not None
-    service.leases.renew(claim)
-    service.leases.release(claim)
-    service.commands.cancel(ANA, job_id)
-    upload, _ = service.uploads.create(ANA, NewUpload("a.mp4", 5), None)
-    service.upload_store.advance(service.upload_store.claim(ANA.user_id, upload.id), 5)
-    service.upload_store.full(60)
-    service.upload_store.expire()
-    service.upload_store.delete(ANA.user_id, upload.id)
-    service.store.forget_keys(24 * 3600)
-    service.store.outbox.forget(24 * 3600)
-    event.remove(service.engine, "before_cursor_execute", note)
+    with noted(service.engine) as statements:
+        service.queries.job(ANA.user_id, job_id)
+        service.queries.jobs(ANA.user_id, None, None, 50)
+        service.queries.videos(ANA.user_id, None, None, 50)
+        service.store.unclaimed([f"videos/{uuid.uuid4()}", f"jobs/{uuid.uuid4()}/1.zip"])
+        service.reads.queue()
+        service.leases.reap()
+        claim = service.leases.claim()
+        assert claim is not None
+        service.leases.renew(claim)
+        service.leases.release(claim)
+        service.commands.cancel(ANA, job_id)
+        upload, _ = service.uploads.create(ANA, NewUpload("a.mp4", 5), None)
+        service.upload_store.advance(service.upload_store.claim(ANA.user_id, upload.id), 5)
+        service.upload_store.full(60)
+        service.upload_store.expire()
+        service.upload_store.delete(ANA.user_id, upload.id)
+        service.store.forget_keys(24 * 3600)
+        service.store.outbox.forget(24 * 3600)
     assert len(statements) > 15
-    for statement, parameters in statements:
-        if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
-            plan = _plan(service.engine, statement, parameters)
-            assert not [table for table in _TABLES if f"Seq Scan on {table}" in plan], f"{statement}: {plan}"
+    assert whole_reads(service.engine, statements, _TABLES) == []
 
 
 _TABLES = ("jobs", "videos", "uploads", "outbox", "idempotency")
@@ -241,17 +233,3 @@ _ROWS = (
     """INSERT INTO idempotency (user_id, key, fingerprint, kind, resource_id, created_ms)
        SELECT 'user-' || n % 1000, n, '', 'job', n, :now + n FROM generate_series(1, :many) AS n""",
 )
-
-
-def _fill(engine: Engine) -> None:
-    with engine.begin() as connection:
-        for rows in _ROWS:
-            connection.execute(text(rows), {"many": _MANY, "now": 4_000_000_000_000})
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ANALYZE"))
-
-
-def _plan(engine: Engine, statement: str, parameters: object) -> str:
-    with engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
-        return "\n".join(str(row[0]) for row in rows)

@@ -56,6 +56,7 @@ def settings(
         migrate(engine, service)
         engine.dispose()
     return databases | {
+        "FIAPX_PROCESSING_READ_URL": databases["FIAPX_PROCESSING_DATABASE_URL"],
         "FIAPX_REDIS_URL": redis_server.url,
         "FIAPX_RABBITMQ_URL": rabbit_server.url,
         "FIAPX_STORAGE_URL": str(tmp_path / "shared"),
@@ -90,8 +91,8 @@ def test_all_that_the_settings_name_is_examined(tmp_path: Path, settings: dict[s
     assert (code, broken(found)) == (0, set()), found
     address = server.url.removeprefix("http://")
     assert set(found) == {
-        *("auth database", "processing database", "notify database", "secret key", "Redis", "RabbitMQ", "storage"),
-        *("mail", f"auth at {address}", f"processing at {address}", f"processing at {address}/"),
+        *("auth database", "processing database", "processing replica", "notify database", "secret key", "Redis"),
+        *("RabbitMQ", "storage", "mail", f"auth at {address}", f"processing at {address}", f"processing at {address}/"),
     }
     assert "schema up to date" in found["auth database"]["detail"]
     assert "logged in" in found["mail"]["detail"]
@@ -103,6 +104,7 @@ def test_what_is_away_is_named_with_what_to_do_and_no_secret_is_shown(tmp_path: 
     nobody = f"127.0.0.1:{free_port()}"
     away = {
         "FIAPX_AUTH_DATABASE_URL": f"postgresql://auth:{SECRET}@{nobody}/auth",
+        "FIAPX_PROCESSING_READ_URL": f"postgresql://processing:{SECRET}@{nobody}/processing",
         "FIAPX_NOTIFY_DATABASE_URL": settings["FIAPX_NOTIFY_DATABASE_URL"].replace(":notify@", f":{SECRET}@"),
         "FIAPX_REDIS_URL": f"redis://:{SECRET}@{nobody}/0",
         "FIAPX_RABBITMQ_URL": settings["FIAPX_RABBITMQ_URL"].replace(":guest@", f":{SECRET}@"),

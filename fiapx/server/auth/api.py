@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
@@ -10,6 +9,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response
 from pydantic import BaseModel, Field
 
+from fiapx.core.cores import granted_cores
 from fiapx.core.errors import InvalidToken
 from fiapx.server.auth import admin_api
 from fiapx.server.auth.administration import Administration
@@ -163,7 +163,7 @@ def create_auth_app(service: AuthService, verifier: Verifier, administration: Ad
     app.state.service = service
     app.state.verifier = verifier
     app.state.administration = administration
-    app.state.hashing = CapacityLimiter(os.cpu_count() or 1)
+    app.state.hashing = CapacityLimiter(granted_cores())
     app.include_router(router)
     return app
 

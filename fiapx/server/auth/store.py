@@ -15,7 +15,7 @@ from fiapx.server.auth.keys import StoredKey
 from fiapx.server.auth.service import Replayed, User
 from fiapx.server.auth.tables import outbox, refresh_tokens, sessions, signing_keys, users
 from fiapx.server.outbox import Outbox
-from fiapx.server.sql import now_ms, reader
+from fiapx.server.sql import ago, now_ms, reader
 
 
 class Accounts:
@@ -212,5 +212,5 @@ def _add_token(connection: Connection, session_id: str, token_hash: str, ttl: in
 
 def _forget_expired(connection: Connection) -> None:
     """A used token is kept until it expires, so that a replay is recognised; after that it is refused anyway."""
-    connection.execute(delete(sessions).where(sessions.c.expires_ms <= now_ms()))
-    connection.execute(delete(refresh_tokens).where(refresh_tokens.c.expires_ms <= now_ms()))
+    connection.execute(delete(sessions).where(sessions.c.expires_ms <= ago(0)))
+    connection.execute(delete(refresh_tokens).where(refresh_tokens.c.expires_ms <= ago(0)))

@@ -14,7 +14,7 @@ users = Table(
     Column("id", Text, primary_key=True),
     Column("email", Text, nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
-    Column("role", Text, nullable=False),
+    Column("role", Text, nullable=False, index=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("disabled_ms", BigInteger),
 )

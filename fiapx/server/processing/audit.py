@@ -6,6 +6,7 @@ What is wrong is looked at twice: a service may be at work meanwhile.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -117,11 +118,11 @@ class Audit:
 
     def _look(self, expected: _Object) -> tuple[FaultKind, str] | None:
         try:
-            if self._quick:
-                next(self._storage.read(expected.key, 0, 1), None)
-                return None
             with self._storage.open(expected.key) as file:
-                damage = expected.damage(file)
+                damage = expected.wrong_size(file.seek(0, io.SEEK_END))
+                if damage is None and not self._quick:
+                    file.seek(0)
+                    damage = expected.damage(file)
         except NotFound:
             return "missing", "is not there"
         except OSError as error:
@@ -185,14 +186,15 @@ class _Object:
     sha256: str
     frames: int | None = None
 
+    def wrong_size(self, size: int) -> str | None:
+        """What is wrong with an object of `size` bytes, if anything."""
+        return None if size == self.size else f"has {size} bytes instead of {self.size}"
+
     def damage(self, file: BinaryIO) -> str | None:
         """What is wrong with the object's bytes, if anything."""
-        size, digest = 0, hashlib.sha256()
+        digest = hashlib.sha256()
         while chunk := file.read(_CHUNK):
-            size += len(chunk)
             digest.update(chunk)
-        if size != self.size:
-            return f"has {size} bytes instead of {self.size}"
         if digest.hexdigest() != self.sha256:
             return "has other bytes than were written"
         return None if self.frames is None else self._wrong_frames(file)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from aiosmtpd.controller import Controller
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from fiapx.adapters.mail import ConsoleMailer, SmtpMailer, Tls
 from fiapx.core.errors import MailRejected, Unavailable
@@ -159,6 +167,44 @@ def test_a_silent_server_costs_one_timeout() -> None:
         smtp(port, timeout=0.3).send(message())
     assert time.monotonic() - started < 3
     thread.join(5)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of localhost, with its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "localhost.pem"
+    path.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_a_server_must_prove_its_name(
+    inbox: Inbox, certificate: Path, monkeypatch: pytest.MonkeyPatch, tls: Tls
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    options = {"ssl_context": context} if tls == "tls" else {"tls_context": context, "require_starttls": True}
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    controller = Controller(inbox, hostname="127.0.0.1", port=free_port(), **options)
+    controller.start()
+    try:
+        SmtpMailer("localhost", controller.port, None, None, tls, timeout=5).send(message())
+        with pytest.raises(Unavailable, match="certificate"):
+            SmtpMailer("127.0.0.1", controller.port, None, None, tls, timeout=5).send(message())
+    finally:
+        controller.stop()
+    assert len(inbox.mails) == 1
 
 
 @pytest.mark.fault(25, "an SMTP tarpit")

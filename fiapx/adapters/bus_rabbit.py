@@ -21,6 +21,8 @@ _CHECK: Final = 0.9
 class RabbitBus:
     """A handler that raises gets its event again after each of the ladder's delays; then it is a dead letter.
 
+    While what the handler needs is away, its event comes again and again.
+
     Events wait for the topology's subscribers from the first use on, for others from their first subscription.
     `publish` takes `deadline` seconds at most.
     `wait_for_work` sleeps while the broker is away: workers find jobs in the database, within their `poll`.

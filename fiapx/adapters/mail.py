@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 Tls = Literal["starttls", "tls", "none"]
 
-_PATIENCE: Final = 6
+_READY: Final = 220
+PATIENCE: Final = 6
 """A delivery may take this many timeouts: a tarpit answers each read a moment before its own timeout."""
 
 
@@ -93,7 +94,9 @@ class SmtpMailer:
 
     def _connect(self, connection: smtplib.SMTP) -> None:
         try:
-            connection.connect(self._host, self._port)
+            code, greeting = connection.connect(self._host, self._port)
+            if code != _READY:
+                raise smtplib.SMTPConnectError(code, greeting)
             if self._tls == "starttls":
                 connection.starttls(context=ssl.create_default_context())
             if self._user and self._password is not None:
@@ -104,7 +107,7 @@ class SmtpMailer:
     @contextmanager
     def _ending(self, connection: smtplib.SMTP) -> Iterator[None]:
         """The mail is accepted when DATA is; a goodbye that goes wrong must not send it again."""
-        watchdog = threading.Timer(self._timeout * _PATIENCE, _cut, [connection])
+        watchdog = threading.Timer(self._timeout * PATIENCE, _cut, [connection])
         watchdog.daemon = True
         watchdog.start()
         try:

@@ -53,6 +53,8 @@ class DiskPartials:
             fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
             return fd
+        if int(newest.name) > int(path.name):
+            raise InUse  # by a later one, even if that is gone again
         held = _locked(newest)
         if held is not None:
             newest.replace(path)
@@ -89,6 +91,12 @@ class DiskPartials:
         if not target.is_file() or target.stat().st_size != size:
             raise NotFound
         return None
+
+    def holds(self, upload_id: str, size: int) -> bool:
+        with suppress(FileNotFoundError):  # taken over, or discarded, in the meantime
+            newest = _newest(self._folder(upload_id))
+            return (newest.stat().st_size if newest else 0) >= size
+        return False
 
     def discard(self, upload_id: str) -> None:
         shutil.rmtree(self._folder(upload_id), ignore_errors=True)

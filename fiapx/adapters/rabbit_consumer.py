@@ -14,7 +14,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosed
 from pika.spec import Basic
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fiapx.adapters.rabbit_connection import within
 from fiapx.adapters.rabbit_thread import PATIENCE, Attached
@@ -25,8 +26,8 @@ from fiapx.core.tracing import TRACEPARENT, continued, span
 
 log = structlog.get_logger(__name__)
 
-_AWAY: Final = (Unavailable, OperationalError)
-_ATTEMPT, _QUEUE, _ERROR = "x-fiapx-attempts", "x-fiapx-queue", "x-fiapx-error"
+_AWAY: Final = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
+_ATTEMPTS, _QUEUE, _ERROR = "x-fiapx-attempts", "x-fiapx-queue", "x-fiapx-error"
 
 
 class Consumer(Attached):
@@ -99,15 +100,14 @@ class Consumer(Attached):
     ) -> None:
         """To the next rung, or to the dead letters: at the ladder's end, or at once what is no event.
 
-        Whatever is away says nothing of the event, which stays on the last rung until it is back.
+        Whatever is away says nothing of the event: that is no attempt, and it comes again soon, until all are back.
         """
-        headers = dict(properties.headers or {})
-        attempts = int(headers.get(_ATTEMPT, 0)) + 1
-        rungs = list(self._topology.ladder)
-        tried_enough = attempts > len(rungs) and not isinstance(error, _AWAY)
-        hopeless = isinstance(error, ValidationError) or tried_enough
-        properties.headers = headers | {_ATTEMPT: attempts, _QUEUE: self._queue, _ERROR: repr(error)[:500]}
+        headers, rungs = dict(properties.headers or {}), list(self._topology.ladder)
+        away = isinstance(error, _AWAY)
+        attempts = int(headers.get(_ATTEMPTS, 0)) + (not away)
+        hopeless = isinstance(error, ValidationError) or attempts > len(rungs)
+        properties.headers = headers | {_ATTEMPTS: attempts, _QUEUE: self._queue, _ERROR: repr(error)[:500]}
         properties.delivery_mode = 2
         log.warning("delivery_failed", queue=self._queue, attempts=attempts, dead=hopeless, error=repr(error)[:500])
-        exchange = DEAD if hopeless else retry(rungs[min(attempts, len(rungs)) - 1])
+        exchange = DEAD if hopeless else retry(rungs[0 if away else attempts - 1])
         channel.basic_publish(exchange, self._queue, body, properties, mandatory=True)

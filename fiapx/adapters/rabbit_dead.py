@@ -48,7 +48,8 @@ class DeadLetters:
         A letter whose queue is gone stays. However many there are, each is sent before the next one is looked at.
         """
         with self._channel() as (connection, channel):
-            count = channel.queue_declare(DEAD, passive=True).method.message_count
+            with within(connection, _PATIENCE):
+                count = channel.queue_declare(DEAD, passive=True).method.message_count
             sent = 0
             for _ in range(count):
                 with within(connection, _PATIENCE):

@@ -21,7 +21,7 @@ LADDER: Final[Mapping[str, float]] = {"10s": 10.0, "60s": 60.0, "10m": 600.0}
 
 def retry(rung: str) -> str:
     """The name of a rung's exchange and queue."""
-    return f"fiapx.retry.{rung}"
+    return f"fiapx.retry.v2.{rung}"
 
 
 def queue_of(subscriber: str) -> str:
@@ -46,8 +46,8 @@ class Topology:
         for rung, seconds in self.ladder.items():
             name = retry(rung)
             channel.exchange_declare(name, "fanout", durable=True)
-            arguments = {"x-message-ttl": int(seconds * 1000), "x-dead-letter-exchange": ""}
-            channel.queue_declare(name, durable=True, arguments=arguments)
+            ttl = {"x-message-ttl": int(seconds * 1000)}
+            channel.queue_declare(name, durable=True, arguments=_lossless("") | ttl)
             channel.queue_bind(name, name)
         declare_queue(channel, JOBS, {JOB_QUEUED})
         for subscriber, types in self.subscribers.items():
@@ -56,13 +56,17 @@ class Topology:
 
 def declare_queue(channel: BlockingChannel, name: str, types: Collection[str]) -> None:
     """A queue that loses nothing: replicated, and what it gives up on goes to the dead letters."""
-    arguments = {
+    channel.queue_declare(name, durable=True, arguments=_lossless(DEAD) | {"x-delivery-limit": 20})
+    for type_ in types:
+        channel.queue_bind(name, EVENTS, type_)
+
+
+def _lossless(exchange: str) -> dict[str, object]:
+    """A quorum queue whose dead letters are kept until this exchange has them: a classic queue drops what it passes on
+    while the next queue has no leader yet, as after a restart of the broker."""
+    return {
         "x-queue-type": "quorum",
-        "x-delivery-limit": 20,
-        "x-dead-letter-exchange": DEAD,
+        "x-dead-letter-exchange": exchange,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
-    channel.queue_declare(name, durable=True, arguments=arguments)
-    for type_ in types:
-        channel.queue_bind(name, EVENTS, type_)

@@ -114,7 +114,8 @@ def _run(settings: Settings, url: str, engines: dict[Service, Engine]) -> Iterat
         "worker": works(worker),
         "relay": background.add("relay", relays[0].run, wake),
         "auth-relay": background.add("auth-relay", relays[1].run, auth_wake),
-        "maintenance": background.add("maintenance", processing.maintenance.run),
+        "reaper": background.add("reaper", processing.maintenance.reap),
+        "maintenance": background.add("maintenance", processing.maintenance.tidy),
         "notify": background.add("notify", notifier.run),
     }
     gateway = create_gateway(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Event
+from typing import Final
 
 from fastapi import FastAPI
 from limits.storage import Storage as Counters
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from sqlalchemy import Engine, text
 
-from fiapx.adapters.mail import ConsoleMailer, SmtpMailer
+from fiapx.adapters.mail import PATIENCE, ConsoleMailer, SmtpMailer
 from fiapx.bootstrap.instance import instance
 from fiapx.core.circuit import Circuit
 from fiapx.core.cores import granted_cores
@@ -51,6 +52,9 @@ from fiapx.settings import Settings
 from fiapx.worker.attempt import Workshop
 from fiapx.worker.run import Worker
 from fiapx.worker.split import Sharing
+
+_SPARE: Final = 15
+"""Seconds for what a mail takes beside its delivery."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,8 @@ def make_notifier(settings: Settings, engine: Engine, url: str, circuits: Circui
         language=settings.mail_language,
         templates=settings.mail_templates,
     )
-    return Notifier(engine, _mailer(settings, circuits), renderer)
+    lease = settings.smtp_timeout * PATIENCE + _SPARE
+    return Notifier(engine, _mailer(settings, circuits), renderer, lease=lease)
 
 
 def make_worker(

@@ -244,7 +244,8 @@ def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
     process.checks |= {
         "rabbitmq": servers.bus.check,
         "storage": servers.storage.check,
-        "maintenance": process.background.add("maintenance", processing.maintenance.run),
+        "reaper": process.background.add("reaper", processing.maintenance.reap),
+        "maintenance": process.background.add("maintenance", processing.maintenance.tidy),
     }
     process.add_relay("processing", "relay", processing.store.outbox, wake)
     return processing.app(settings, verifier, process.draining)

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
-from sqlalchemy import Engine, exc
+from sqlalchemy import Engine
 
 from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, USER_DELETED, Event
@@ -17,6 +17,7 @@ from fiapx.core.ports import Mailer
 from fiapx.core.tracing import continued, span
 from fiapx.notify.render import Renderer
 from fiapx.notify.store import Delivery, NotifyStore
+from fiapx.server.sql import AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +28,6 @@ EVENTS: Final = (*_NEWS, USER_DELETED)
 BACKOFF: Final = (10, 60, 600, 3600, 6 * 3600)
 """Seconds before each further attempt; when they are used up, the mail has failed."""
 
-_LEASE: Final = 300.0
-"""Seconds until a mail is sent again whose sender vanished; longer than any delivery takes."""
-
 _POLL: Final = 1.0
 _PAUSE: Final = 5.0
 
@@ -37,14 +35,16 @@ _PAUSE: Final = 5.0
 class Notifier:
     """Keeps a row for each event, so that a repeated event sends no second mail and a crash loses none.
 
-    A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID; a
-    database that is away just then does not.
+    A crash between the server's acceptance and our note of it sends the mail again, with the same Message-ID. A
+    database that is away just then does not, unless it is for longer than the lease, and another process comes first.
     """
 
-    def __init__(self, engine: Engine, mailer: Mailer, renderer: Renderer) -> None:
+    def __init__(self, engine: Engine, mailer: Mailer, renderer: Renderer, *, lease: float) -> None:
+        """`lease`: seconds until a mail is sent again whose sender vanished; longer than any delivery takes."""
         self._store = NotifyStore(engine)
         self._mailer = mailer
         self._renderer = renderer
+        self._lease = lease
         self._outcome: Callable[[], None] | None = None
         """Of the last mail, while the database does not take it."""
 
@@ -63,7 +63,7 @@ class Notifier:
         """
         for count in range(limit):
             self._note()
-            delivery = None if self._mailer.resting() else self._store.claim(_LEASE)
+            delivery = None if self._mailer.resting() else self._store.claim(self._lease)
             if delivery is None:
                 return count
             with continued(delivery.traceparent), span("mail", {"fiapx.mail.attempt": delivery.attempt}):
@@ -119,6 +119,6 @@ class Notifier:
             return
         try:
             outcome()
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError):
+        except AWAY:
             self._outcome = outcome
             raise

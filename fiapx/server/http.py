@@ -13,12 +13,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fiapx.core.errors import AuthRequired, FiapxError, NoSpace, RateLimited, Unavailable, UploadChecksum
+from fiapx.server.sql import AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +78,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
-    app.add_exception_handler(OperationalError, _database_down)
-    app.add_exception_handler(PoolTimeout, _database_down)
+    for away in AWAY:
+        app.add_exception_handler(away, _database_down)
     app.add_exception_handler(Exception, _unexpected)
     return app
 

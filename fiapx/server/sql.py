@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Engine, ScalarSelect, select
+from sqlalchemy import BigInteger, Engine, ScalarSelect, exc, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""What is raised while the database is away, or has no time for us."""
+
+_SHUTDOWN: Final = "57P"
+"""PostgreSQL's class of errors for a connection that it ends, whatever it was about to do."""
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - reads as a function in queries
@@ -34,3 +41,15 @@ def ago(seconds: float) -> ScalarSelect[int]:
 def reader(engine: Engine) -> Engine:
     """The same pool for transactions that only read: they take no write lock, and see one snapshot."""
     return engine.execution_options(postgresql_readonly=True)
+
+
+def in_doubt(error: Exception) -> bool:
+    """Whether a transaction that failed so may be stored all the same, now or in a moment.
+
+    Nobody has said what became of its COMMIT.
+    """
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    code = getattr(cause, "pgcode", None)
+    return cause is not None and (code is None or code.startswith(_SHUTDOWN))

@@ -169,6 +169,15 @@ def test_a_silent_server_costs_one_timeout() -> None:
     thread.join(5)
 
 
+@pytest.mark.parametrize("greeting", ["421 too busy", "554 no service here"])
+def test_a_server_that_does_not_welcome_us_says_nothing_of_the_mail(greeting: str) -> None:
+    port, thread = scripted(f"{greeting}\r\n".encode(), b"503 bad sequence\r\n", b"503 bad sequence\r\n")
+    mailer = smtp(port)
+    with pytest.raises(Unavailable, match=greeting):
+        mailer.send(message())
+    thread.join(5)
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """Of localhost, with its key, signed by itself."""

@@ -220,9 +220,8 @@ def test_no_job_is_lost_to_a_store_that_is_away(
 def test_mails_wait_for_a_server_that_is_away(databases: Databases) -> None:
     engine, port = databases("notify"), free_port()
     mailer = SmtpMailer("127.0.0.1", port, None, None, "none", 5, Circuit("mail server", rest=0.5))
-    notifier = Notifier(
-        engine, mailer, Renderer(public_url="http://127.0.0.1", mail_from="fiapx <no-reply@example.com>")
-    )
+    renderer = Renderer(public_url="http://127.0.0.1", mail_from="fiapx <no-reply@example.com>")
+    notifier = Notifier(engine, mailer, renderer, lease=300)
     for number in range(5):
         notifier.handle(event(id_=f"e{number}"))
     while notifier.deliver_due():

@@ -68,7 +68,8 @@ def engine(databases: Databases) -> Engine:
 def build(engine: Engine) -> Callable[..., Notifier]:
     def build(postbox: Postbox, **templates: Any) -> Notifier:
         sender = "fiapx <no-reply@fiapx.test>"
-        return Notifier(engine, postbox, Renderer(public_url="http://127.0.0.1:8000/", mail_from=sender, **templates))
+        renderer = Renderer(public_url="http://127.0.0.1:8000/", mail_from=sender, **templates)
+        return Notifier(engine, postbox, renderer, lease=300)
 
     return build
 

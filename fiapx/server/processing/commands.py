@@ -8,13 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fiapx.core.errors import FiapxError, IdempotencyMismatch
+from fiapx.core.errors import IdempotencyMismatch
 from fiapx.core.events import Event
 from fiapx.core.options import ExtractOptions
 from fiapx.core.ports import Identity, Partials, Storage
 from fiapx.server.processing.admission import Admission
 from fiapx.server.processing.model import NewJob, NewVideo, Once
 from fiapx.server.processing.store import AlreadyAccepted, Store
+from fiapx.server.sql import in_doubt
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,16 @@ class Commands:
     ) -> Accepted:
         """Give a stored object its row, and its job if there are options; ask `admit` before its bytes are taken.
 
-        What is refused leaves no object. If the database fails, the object stays for the sweeper: the transaction may
-        be stored all the same, even in a moment that nobody can see yet.
+        What fails leaves no object, unless it may have been stored all the same, in a moment that nobody can see yet:
+        that one stays for the sweeper.
         """
         job = NewJob(video.id, options.model_dump_json(), user.email, fresh=fresh) if options else None
         try:
             accepted = self._once(user, once, lambda: self._store.accept(user.user_id, video=video, job=job, once=once))
-        except FiapxError:
-            with suppress(Exception):  # the sweeper comes later, should this fail as well
-                self.drop(video.storage_key)
+        except Exception as error:
+            if not in_doubt(error):
+                with suppress(Exception):  # the sweeper comes later, should this fail as well
+                    self.drop(video.storage_key)
             raise
         if accepted.replayed:
             self.drop(video.storage_key)

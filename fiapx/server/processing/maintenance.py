@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from threading import Event
 from typing import Final
@@ -68,16 +68,27 @@ class Maintenance:
             log.info("swept", removed=removed)
         return removed
 
-    def run(self, stop: Event) -> None:
-        """Reap and sweep until `stop` is set; the first round is at once."""
+    def reap(self, stop: Event) -> None:
+        """Take back the jobs of silent workers until `stop` is set; the first round is at once."""
+        self._repeat(self._leases.reap, stop)
+
+    def tidy(self, stop: Event) -> None:
+        """Finish uploads and sweep until `stop` is set, in a thread of its own: with many bytes it takes a while."""
         next_sweep = time.monotonic()
+
+        def round_() -> None:
+            nonlocal next_sweep
+            self._uploads.finish_left()
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + self._sweep_interval
+                self.sweep()
+
+        self._repeat(round_, stop)
+
+    def _repeat(self, action: Callable[[], object], stop: Event) -> None:
         while not stop.is_set():
             try:
-                self._leases.reap()
-                self._uploads.finish_left()
-                if time.monotonic() >= next_sweep:
-                    next_sweep = time.monotonic() + self._sweep_interval
-                    self.sweep()
+                action()
             except Exception:  # the database may come back
                 log.exception("maintenance_failed")
             stop.wait(self._reaper_interval)

@@ -113,8 +113,9 @@ class Uploads:
         for upload in self.store.full(_QUIET):
             try:
                 self.finish(upload)
-            except FiapxError as error:
-                log.warning("upload_not_finished", upload_id=upload.id, error=error.code)
+            except (FiapxError, OSError) as error:  # others may do better
+                code = error.code if isinstance(error, FiapxError) else repr(error)
+                log.warning("upload_not_finished", upload_id=upload.id, error=code)
                 self.store.postpone(upload)
 
     def sweep(self, age: float) -> int:

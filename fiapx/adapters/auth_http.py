@@ -9,6 +9,7 @@ import httpx
 import structlog
 from opentelemetry import propagate
 
+from fiapx.core.circuit import Circuit
 from fiapx.core.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -20,9 +21,11 @@ _AWAY: Final = "The auth service does not answer."
 
 class AuthClient:
     """The Sessions port over HTTP. `urls` are the instances of auth: where one does not answer within `timeout`
-    seconds, or not well, the next is asked, and stays the first to be asked."""
+    seconds, or not well, the next is asked, and stays the first to be asked. `circuit` opens when none of them does, so
+    that not everybody waits for all of them."""
 
-    def __init__(self, urls: Sequence[str], timeout: float = 2.0) -> None:
+    def __init__(self, urls: Sequence[str], timeout: float = 2.0, circuit: Circuit | None = None) -> None:
+        self._circuit = circuit or Circuit("auth service")
         self._urls = [url.rstrip("/") for url in urls]
         self._first = 0
         self._client = httpx.Client(timeout=timeout, trust_env=False, event_hooks={"request": [_go_on_with_the_trace]})
@@ -50,6 +53,10 @@ class AuthClient:
 
     def _get(self, path: str, token: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with self._circuit.call():
+            return self._ask(path, headers)
+
+    def _ask(self, path: str, headers: dict[str, str]) -> httpx.Response:
         first = self._first
         for number in range(first, first + len(self._urls)):
             url = self._urls[number % len(self._urls)]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
+from fiapx.adapters.auth_http import AuthClient
 from fiapx.bootstrap.instance import instance
 from fiapx.bootstrap.parts import (
     Processing,
@@ -33,12 +35,14 @@ from fiapx.core.errors import UsageError
 from fiapx.core.ports import Bus
 from fiapx.server.auth.api import create_auth_app
 from fiapx.server.auth.api import router as auth_routes
+from fiapx.server.auth.service import AuthService
 from fiapx.server.background import Background
 from fiapx.server.backlog import BacklogCollector
 from fiapx.server.gateway.app import create_gateway
 from fiapx.server.gateway.edge import Edge
 from fiapx.server.gateway.health import HealthCheck
 from fiapx.server.gateway.rates import Rates
+from fiapx.server.gateway.strangers import Strangers
 from fiapx.server.heartbeat import Heartbeat, alive
 from fiapx.server.http import create_app
 from fiapx.server.identity import Verifier
@@ -57,6 +61,9 @@ ServeRole = Literal["gateway", "auth", "processing"]
 SERVE_ROLES: tuple[ServeRole, ...] = ("gateway", "auth", "processing")
 
 _AUTH, _PROCESSING = "/api/v1/auth", "/api/v1"
+
+BEARABLE: Final = frozenset({"redis", "rabbitmq"})
+"""Checks of what every request and job can do without: the cache is passed by, events wait in the outbox."""
 
 
 class Workforce(Protocol):
@@ -92,8 +99,7 @@ class _Process:
     background: Background = field(default_factory=Background)
     draining: Event = field(default_factory=Event)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
-    bearable: set[str] = field(default_factory=lambda: {"redis", "rabbitmq"})
-    """Checks of what every request can do without: the cache is passed by, events wait in the outbox."""
+    bearable: set[str] = field(default_factory=lambda: set(BEARABLE))
     outboxes: dict[str, Outbox] = field(default_factory=dict)
     databases: list[Engine] = field(default_factory=list)
 
@@ -136,14 +142,14 @@ def serving(settings: Settings, roles: Collection[ServeRole]) -> Iterator[Role]:
     with tracing(settings, "+".join(roles), edge="gateway" in roles), Servers(settings) as servers:
         process = _Process(settings, servers)
         process.checks |= {"redis": servers.cache.check}
-        verifier, mounts = _auth(process, roles)
+        auth, verifier, mounts = _auth(process, roles)
         if "processing" in roles:
             mounts[_PROCESSING] = _processing(process, verifier)
         edge: Edge | None = None
         documents: Mapping[str, dict[str, Any]] = {}
         if "gateway" in roles:
             documents = _reach(process, mounts)
-            edge = _edge(process, verifier)
+            edge = _edge(process, auth, verifier)
             process.checks |= {role: alive(servers.cache, role) for role in ("worker", "notify")}
             process.bearable |= {"worker", "notify"}
         app = create_gateway(
@@ -204,25 +210,29 @@ def notifying(settings: Settings) -> Iterator[Role]:
             yield Role(process.ops(), process.draining)
 
 
-def _auth(process: _Process, roles: Collection[ServeRole]) -> tuple[Verifier, dict[str, ASGIApp]]:
-    """Who verifies tokens in this process, and the auth service if it runs here."""
+def _auth(
+    process: _Process, roles: Collection[ServeRole]
+) -> tuple[AuthService | AuthClient, Verifier, dict[str, ASGIApp]]:
+    """Auth, who verifies tokens in this process, and the service to mount if it runs here."""
     settings, servers = process.settings, process.servers
     ttl = settings.cache_ttl_sessions
     if "auth" not in roles:
         client = servers.auth
-        return Verifier(client.jwks, CachedSessions(servers.cache, client, ttl)), {}
+        return client, Verifier(client.jwks, CachedSessions(servers.cache, client, ttl)), {}
     if settings.secret_key is None:
         raise UsageError("FIAPX_SECRET_KEY is not set", hint="All instances of auth need the same one.")
     engine, wake = servers.database("auth"), Event()
     ended = EndedSessions(servers.cache, settings.access_ttl, ttl)
     secret = settings.secret_key.get_secret_value()
     service = make_auth(settings, engine, secret, servers.counters, ended.tell)
-    verifier = Verifier(service.jwks, CachedSessions(servers.cache, service, ttl))
+    sessions = CachedSessions(servers.cache, service, ttl)
+    service.on_opened = partial(sessions.active, token="")
+    verifier = Verifier(service.jwks, sessions)
     process.needs(engine)
     process.checks |= {"rabbitmq": servers.bus.check}
     process.add_relay("auth", "auth-relay", service.outbox, wake)
     process.background.add("ended-sessions", ended.run)
-    return verifier, {_AUTH: create_auth_app(service, verifier, make_administration(engine, ended.tell))}
+    return service, verifier, {_AUTH: create_auth_app(service, verifier, make_administration(engine, ended.tell))}
 
 
 def _processing(process: _Process, verifier: Verifier) -> ASGIApp:
@@ -292,10 +302,11 @@ def _document(routers: Collection[APIRouter]) -> dict[str, Any]:
     return app.openapi()
 
 
-def _edge(process: _Process, verifier: Verifier) -> Edge:
+def _edge(process: _Process, auth: AuthService | AuthClient, verifier: Verifier) -> Edge:
     settings, servers = process.settings, process.servers
     return Edge(
         verifier,
+        known=Verifier(auth.jwks, CachedSessions(servers.cache, Strangers())),
         rates=Rates(settings.user_rate, settings.address_rate, servers.counters),
         parallel_uploads=settings.parallel_uploads,
         upload_bandwidth=settings.upload_bandwidth,

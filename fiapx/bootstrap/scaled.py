@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from fiapx.bootstrap.parts import answers
-from fiapx.bootstrap.roles import Role
+from fiapx.bootstrap.roles import BEARABLE, Role
 from fiapx.bootstrap.servers import Servers
 from fiapx.core.cores import granted_cores
 from fiapx.core.errors import Unavailable
@@ -51,7 +51,7 @@ def supervising(settings: Settings, least: int, most: int) -> Iterator[Role]:
         }
         supervisor.start()
         try:
-            yield Role(create_ops_app(registry, checks, draining), draining, worker=supervisor)
+            yield Role(create_ops_app(registry, checks, draining, BEARABLE), draining, worker=supervisor)
         finally:
             supervisor.stop(0)
 

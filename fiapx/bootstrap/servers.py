@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 TOPOLOGY: Final = Topology(subscribers=SUBSCRIBERS)
 _PAUSE: Final = 1.0
+_AUTH_REST: Final = 2.0
+"""Seconds: as long as one instance of auth may take to answer, so a restart is noticed soon."""
 _RESERVE: Final = 16 * 1024**2
 
 
@@ -125,7 +127,8 @@ class Servers:
     @cached_property
     def auth(self) -> AuthClient:
         """The auth service, where it runs elsewhere."""
-        client = AuthClient(_listed(self._settings.auth_urls, "auth_urls"))
+        circuit = self.circuits.new("auth service", rest=_AUTH_REST)
+        client = AuthClient(_listed(self._settings.auth_urls, "auth_urls"), circuit=circuit)
         self._stack.callback(client.close)
         return client
 

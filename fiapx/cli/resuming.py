@@ -95,7 +95,10 @@ class _Rest:
 
 
 class _Pauses:
-    """Ever longer ones between failures, until nothing has come of it for too long."""
+    """Ever longer ones between failures, until nothing has come of it for too long.
+
+    To be told when to come back is no failure: other uploads of the same user may take hours.
+    """
 
     def __init__(self) -> None:
         self._reached = -1
@@ -108,11 +111,14 @@ class _Pauses:
 
     def sleep(self, error: Unavailable | RateLimited | OffsetMismatch | Superseded) -> None:
         """Raises the error instead after too long."""
+        after: float | None = getattr(error, "retry_after", None)
         now = time.monotonic()
-        if self._failing_since is None:
+        if isinstance(error, RateLimited) and after is not None:
+            self._failing_since = None
+        elif self._failing_since is None:
             self._failing_since = now
-        if now - self._failing_since > _PATIENCE:
+        elif now - self._failing_since > _PATIENCE:
             error.hint = error.hint or _AGAIN
             raise error
-        time.sleep(max(self._pause, min(_LONGEST_PAUSE, getattr(error, "retry_after", None) or 0)))
+        time.sleep(max(self._pause, min(_LONGEST_PAUSE, after or 0)))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +15,11 @@ import typer
 from fiapx.cli import options as flags
 from fiapx.cli.serving import address, run
 from fiapx.cli.terminal import Terminal
-from fiapx.core.errors import UsageError
+from fiapx.core.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from fiapx.bootstrap.roles import Role
     from fiapx.settings import Settings
 
@@ -123,22 +128,52 @@ def _run(
     *,
     listens: bool = False,
 ) -> None:
-    """Serve a role, and its metrics if they have a port, until a signal."""
+    """Serve a role, and its metrics if they have a port, until a signal.
+
+    Requests are not accepted before the role is there to answer them, however long it waits for its database.
+    """
     from fiapx.server.serving import listen
 
     with ExitStack() as stack:
-        door = stack.enter_context(listen(settings.host, settings.port)) if listens else None
-        url = address(settings.host, door) if door else ""
         ops_door = None
         if settings.metrics_port is not None:
             ops_door = stack.enter_context(listen(settings.metrics_host, settings.metrics_port))
-        process = stack.enter_context(role)
+        with _starting(ops_door):
+            process = stack.enter_context(role)
+        door = stack.enter_context(listen(settings.host, settings.port)) if listens else None
+        url = address(settings.host, door) if door else ""
         apps = [(process.app, door)] if process.app is not None and door is not None else []
         if ops_door is not None:
             apps.append((process.ops, ops_door))
         metrics = address(settings.metrics_host, ops_door) if ops_door else None
         ready = partial(_announce, ctx.obj, name, url, metrics)
         run(apps, process.draining, process.worker, settings.grace, ready)
+
+
+@contextmanager
+def _starting(ops_door: socket | None) -> Iterator[None]:
+    """Meanwhile the port of operations tells that the process lives, and is not ready."""
+    from prometheus_client import CollectorRegistry
+
+    from fiapx.server.ops import create_ops_app
+    from fiapx.server.serving import HttpServer
+
+    if ops_door is None:
+        yield
+        return
+    app = create_ops_app(CollectorRegistry(), {"start": _not_yet}, Event())
+    with ops_door.dup() as door:  # a server closes its own
+        server = HttpServer(app, door, ended=Event())
+        server.start()
+        server.wait_until_ready()
+        try:
+            yield
+        finally:
+            server.finish(time.monotonic(), Event())
+
+
+def _not_yet() -> None:
+    raise Unavailable("The role is starting.")
 
 
 def _announce(terminal: Terminal, name: str, url: str, metrics: str | None) -> None:

@@ -17,6 +17,8 @@ from starlette.types import Receive, Scope, Send
 from fiapx.adapters.auth_http import AuthClient
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
+from fiapx.core.breaker import State
+from fiapx.core.circuit import Circuit, Resting
 from fiapx.core.errors import InvalidToken, Unavailable
 from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.api import create_auth_app
@@ -28,6 +30,7 @@ from fiapx.server.identity import Verifier
 from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sessions import CachedSessions
 from scripts.servers.process import free_port
+from tests.api.upstreams import blackhole
 from tests.processing_kit import ANA, Host, Tokens
 
 EMAIL, PASSWORD, HOME = "ana@example.com", "correct horse battery", "192.0.2.1"
@@ -117,6 +120,32 @@ def test_without_auth_nobody_is_told_that_a_token_is_bad(
         Verifier(client.jwks, client).verify(token)
     cached = Verifier(auth.jwks, CachedSessions(MemoryCache(), auth))
     assert cached.verify(token).email == EMAIL
+
+
+def test_an_auth_that_is_silent_is_left_alone_and_found_again(
+    auth: AuthService, instance: Instance, host: Host
+) -> None:
+    token = login(auth)
+    states: list[State] = []
+    circuit = Circuit("auth service", threshold=3, rest=0.5, on_change=lambda circuit: states.append(circuit.state))
+    with blackhole() as silent, host.serve(instance) as url:
+        client = AuthClient([silent, silent], timeout=0.2, circuit=circuit)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                client.active("", token)
+        assert states == [State.OPEN]
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(Resting, match="The auth service has not answered") as refused:
+                client.active("", token)
+        assert refused.value.retry_after > 0
+        assert time.monotonic() - began < 0.3  # each would wait for 0.4 s
+        client.close()
+        client = AuthClient([silent, url], timeout=0.2, circuit=circuit)
+        time.sleep(0.5)  # until it may be asked again
+        assert client.active("", token)
+        assert states == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+        client.close()
 
 
 class Keys:

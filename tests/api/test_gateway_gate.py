@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from fiapx.adapters.cache import MemoryCache
 from fiapx.core.errors import Unavailable, UsageError
 from fiapx.server.forwarded import ForwardedFor
 from fiapx.server.gateway.edge import Edge
+from fiapx.server.gateway.strangers import Strangers
 from fiapx.server.identity import Verifier
 from fiapx.server.proxy import Upstream
+from fiapx.server.sessions import CachedSessions
 from tests.api.upstreams import Served, Service, gateway, served
-from tests.processing_kit import ANA, Tokens
+from tests.processing_kit import ANA, BOB, Tokens, eventually
 
 MIB = 1024 * 1024
 
@@ -117,6 +123,48 @@ def test_where_nobody_can_tell_it_is_503(front: Served, service: Service, keys: 
     answer = httpx.get(front.url + "/api/v1/things/1", headers=bearer(keys))
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"]
+
+
+class Hanging(Tokens):
+    """Auth, which takes its time to tell what it knows of a session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.asked = 0
+
+    def active(self, session_id: str, token: str) -> bool:
+        self.asked += 1
+        self.go_on.wait(30)
+        return super().active(session_id, token)
+
+
+def test_who_is_known_does_not_wait_behind_those_that_only_auth_knows() -> None:
+    auth, cache = Hanging(), MemoryCache()
+    edge = Edge(
+        Verifier(auth.jwks, CachedSessions(cache, auth)),
+        known=Verifier(auth.jwks, CachedSessions(cache, Strangers())),
+    )
+    with served(SERVICE) as one, gateway({"/api/v1": Upstream("things", [one.url])}, edge=edge) as front:
+
+        def ask(token: str) -> int:
+            return httpx.get(
+                f"{front.url}/api/v1/things/1", headers={"Authorization": f"Bearer {token}"}, timeout=60
+            ).status_code
+
+        assert ask(auth.token(ANA)) == 200
+        auth.go_on.clear()
+        with ThreadPoolExecutor(48) as threads:
+            strangers = [threads.submit(ask, auth.token(BOB)) for _ in range(48)]
+            try:
+                eventually(lambda: auth.asked >= 16)
+                began = time.monotonic()
+                assert ask(auth.token(ANA)) == 200
+                assert time.monotonic() - began < 5  # they hang for longer
+            finally:
+                auth.go_on.set()
+            assert {stranger.result() for stranger in strangers} == {200}
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.counters import SharedCounters, counters
+from fiapx.adapters.db import Service, migrate, open_database
 from fiapx.core.errors import RateLimited, Unavailable
-from fiapx.core.ports import Cache
+from fiapx.core.ports import Cache, Identity
+from fiapx.server.gateway.rates import Rates
 from fiapx.server.ratelimit import AuthLimiter
+from scripts.servers.postgres import PrivatePostgres
+from scripts.servers.process import free_port
 from scripts.servers.redis import PrivateRedis
+from scripts.stack import RoleProcess
+from tests.postgres import empty
 from tests.processing_kit import eventually
+from tests.stack.kit import User
+
+SERVICES: tuple[Service, ...] = ("auth", "processing")
 
 
 @pytest.fixture
@@ -131,6 +143,73 @@ def test_two_processes_share_what_they_count(redis: PrivateRedis) -> None:
         with pytest.raises(RateLimited):
             limiter.check("ana@example.com", "192.0.2.1")
     close(storages)
+
+
+def test_two_gateways_count_a_users_and_an_addresss_requests_together(redis: PrivateRedis) -> None:
+    storages = [counters(redis.url), counters(redis.url)]
+    here, there = (Rates("4/hour", "3/hour", storage) for storage in storages)
+    scope = {"type": "http", "client": ("192.0.2.1", 1)}
+    for caller, limit in ((Identity("u1", "ana@example.com", "s1"), 4), (None, 3)):
+        counts = [(here, there)[number % 2].count(scope, caller) for number in range(limit + 2)]
+        assert [count and (count.allowed, count.remaining) for count in counts] == [
+            *((True, left) for left in reversed(range(limit))),
+            (False, 0),
+            (False, 0),
+        ]
+    other = there.count(scope | {"client": ("192.0.2.2", 1)}, None)
+    assert other is not None
+    assert other.remaining == 2
+    close(storages)
+
+
+def test_a_role_is_ready_once_the_lists_of_the_named_users_are_kept(
+    postgres_server: PrivatePostgres, redis: PrivateRedis, tmp_path: Path
+) -> None:
+    """Their first request is a hit."""
+    for service in SERVICES:
+        engine = open_database(postgres_server.url(service))
+        migrate(engine, service)
+        empty(engine)  # keys that others have made are encrypted by another secret
+        engine.dispose()
+    env, port = services(postgres_server, redis, tmp_path), free_port()
+    with role(env, port) as cold, User.registered(cold.url) as ana:
+        user = ana.client.get("/auth/me").json()["id"]
+    redis.flush()
+    with role(env | {"FIAPX_WARM_USERS": user}, port) as warm:
+        for name in ("jobs", "videos"):
+            assert redis.command("KEYS", f"fiapx:{name}:*") == "*1"
+        with ana.at(warm.url) as ana:
+            for name in ("jobs", "videos"):
+                ana.client.get(f"/{name}").raise_for_status()
+        told = httpx.get(f"{warm.metrics_url}/metrics").text
+    for name in ("jobs", "videos"):
+        assert f'fiapx_cache_hits_total{{cache="{name}"}} 1.0' in told
+
+
+def services(postgres: PrivatePostgres, redis: PrivateRedis, home: Path) -> dict[str, str]:
+    """The settings of a process of auth and processing. Nobody misses RabbitMQ."""
+    return {
+        "FIAPX_HOME": str(home),
+        "FIAPX_SECRET_KEY": secrets.token_urlsafe(32),
+        "FIAPX_AUTH_DATABASE_URL": postgres.url("auth"),
+        "FIAPX_PROCESSING_DATABASE_URL": postgres.url("processing"),
+        "FIAPX_REDIS_URL": redis.url,
+        "FIAPX_RABBITMQ_URL": f"amqp://127.0.0.1:{free_port()}/",
+        "FIAPX_METRICS_PORT": str(free_port()),
+        "FIAPX_BCRYPT_ROUNDS": "4",
+    }
+
+
+@contextmanager
+def role(env: dict[str, str], port: int) -> Iterator[RoleProcess]:
+    """One that is ready."""
+    process = RoleProcess("services", ["serve", *SERVICES, "--port", str(port)], env, print, port)
+    process.start()
+    try:
+        process.wait()
+        yield process
+    finally:
+        process.stop()
 
 
 def test_limits_hold_in_each_process_while_the_server_is_away(mortal: PrivateRedis) -> None:

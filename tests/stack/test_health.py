@@ -81,14 +81,18 @@ def test_what_is_away_is_named_and_nothing_else(stack: Stack, name: str) -> None
     with TROUBLES[name](stack):
         for gateway in stack.of("gateway"):
             eventually(partial(_alone_sick, gateway, name), 60)
-        started = time.monotonic()
-        assert sick(stack.of("gateway")[0]) == {name}
-        seconds = time.monotonic() - started
+        seconds = min(_seconds_to_name(stack.of("gateway")[0], name) for _ in range(3))  # the machine may be busy
         for role in ("gateway", "auth", "processing"):
             expected = 503 if role in NEEDED.get(name, ()) else 200
             assert {_ready(process) for process in stack.of(role) if process.running} <= {expected}, role
     print(f"\n{name}: named in {seconds:.2f} s")
-    assert seconds < 5  # it gives up on every check after two
+    assert seconds <= 2
+
+
+def _seconds_to_name(gateway: RoleProcess, name: str) -> float:
+    started = time.monotonic()
+    assert sick(gateway) == {name}
+    return time.monotonic() - started
 
 
 def _alone_sick(gateway: RoleProcess, name: str) -> bool:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from fiapx.adapters.rabbit_topology import JOBS
 from scripts.stack import FIAPX, RoleProcess, Stack
 from tests.processing_kit import eventually
 from tests.rabbit import ready_messages
-from tests.stack.kit import API, PASSWORD, Mailbox, User, away, sick
+from tests.stack.kit import API, PASSWORD, Mailbox, User, away, requests, sick
+from tests.stack.test_balance import UNCACHED
 
 
 def test_a_video_goes_through_all_roles(stack: Stack, mailbox: Mailbox, clip: Path, tmp_path: Path) -> None:
@@ -77,6 +79,97 @@ def test_a_job_is_watched_through_another_gateway_while_the_first_restarts(stack
     assert states[-1] == "completed"
 
 
+def test_what_another_gateway_has_kept_is_new_after_each_write(stack: Stack, ana: User, clip: Path) -> None:
+    with ana.at(stack.of("gateway")[1].url) as other, away(stack.of("worker")):
+        assert _listed(other) == []
+        job = ana.upload(clip)
+        assert _listed(other) == _listed(other) == [(job["id"], "queued")]
+    with ana.at(stack.of("gateway")[1].url) as other:
+        ana.completed(job["id"])
+        assert _listed(other) == [(job["id"], "completed")]
+        assert other.job(job["id"])["state"] == "completed"
+
+
+def _listed(user: User) -> list[tuple[str, str]]:
+    jobs = user.client.get("/jobs").raise_for_status().json()["items"]
+    return [(job["id"], job["state"]) for job in jobs]
+
+
+def test_the_first_request_of_a_session_asks_auth_for_nothing(stack: Stack, ana: User) -> None:
+    before = [requests(instance) for instance in stack.of("auth")]
+    ana.client.get("/jobs").raise_for_status()
+    assert [requests(instance) for instance in stack.of("auth")] == before
+
+
+def test_auth_that_hangs_is_left_alone_and_found_again(stack: Stack, ana: User) -> None:
+    """Sessions that Redis knows go on; the others are told at once to come back, and not after a wait for each."""
+    gateway = stack.of("gateway")[0]
+    with User.registered(stack.url) as known:
+        stack.redis.flush()
+        for _ in range(4):  # each processing service gets auth's keys
+            assert known.client.get("/jobs", headers=UNCACHED).status_code == 200
+        for auth in stack.of("auth"):
+            auth.send(signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(48) as threads:
+                waiting = [threads.submit(_unknown, ana) for _ in range(48)]
+                meanwhile = known.client.get("/jobs")
+            assert meanwhile.status_code == 200
+            slowest = max(refusal.result().elapsed for refusal in waiting)
+            assert _circuit(gateway) == 1
+            refused = min((_unknown(ana) for _ in range(10)), key=lambda answer: answer.elapsed)
+            assert int(refused.headers["Retry-After"]) > 0
+            assert refused.elapsed.total_seconds() < 0.5
+            assert known.client.get("/jobs").status_code == 200
+            print(f"\nauth hangs: {slowest} at first, {refused.elapsed} then; {meanwhile.elapsed} for who is known")
+        finally:
+            for auth in stack.of("auth"):
+                auth.send(signal.SIGCONT)
+        eventually(partial(_asks_again, stack, ana), 30)
+
+
+def _asks_again(stack: Stack, user: User) -> bool:
+    stack.redis.flush()  # an auth that went on has told it of those who have given up
+    return user.client.get("/jobs").status_code == 200 and _circuit(stack.of("gateway")[0]) == 0
+
+
+def _unknown(user: User) -> httpx.Response:
+    answer = user.client.get("/jobs")
+    assert answer.status_code == 503
+    return answer
+
+
+def _circuit(gateway: RoleProcess) -> float:
+    """The state of a gateway's circuit round auth."""
+    lines = httpx.get(f"{gateway.metrics_url}/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith('fiapx_circuit_state{name="auth service"}'))
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_role_that_starts_without_postgresql_serves_once_it_is_there(stack: Stack, ana: User) -> None:
+    first = stack.of("processing")[0]
+    stack.postgres.stop()
+    try:
+        first.stop()
+        first.start()
+        eventually(lambda: _status(first.metrics_url, "live") == 200)
+        assert _status(first.metrics_url, "ready") == 503
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(first.url)
+    finally:
+        stack.postgres.start()
+    first.wait()
+    assert _status(first.metrics_url, "ready") == _status(first.url, "ready") == 200
+    eventually(lambda: ana.client.get("/jobs").status_code == 200, 30)
+
+
+def _status(url: str, question: str) -> int | None:
+    try:
+        return httpx.get(f"{url}{API}/health/{question}", timeout=10).status_code
+    except httpx.TransportError:
+        return None
+
+
 def _watch(user: User, job_id: str, states: list[str]) -> None:
     with user, user.client.stream("GET", f"/jobs/{job_id}/events", timeout=60) as stream:
         told = (line for line in stream.iter_lines() if line.startswith("data:"))
@@ -131,6 +224,8 @@ def test_without_postgresql_all_is_refused_politely_and_comes_back(
         {"stopped": stack.postgres.start, "paused": stack.postgres.resume}[trouble]()
     eventually(lambda: ana.client.get("/auth/me").status_code == 200, 30)
     ana.completed(ana.upload(clip)["id"])
+    with User.logged_in(stack.url, ana.email) as anew:
+        assert anew.client.get("/auth/me").json()["email"] == ana.email
 
 
 @pytest.mark.fault(5, "SIGKILL of one of two workers")

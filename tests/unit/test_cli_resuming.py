@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI, Request, Response
 
+from fiapx.cli.api import Api
+from fiapx.cli.resuming import fill
 from fiapx.cli.unfinished import remembered, traits
-from tests.unit.cli_support import Fake, fake_server, logged_in, run
+from fiapx.core.errors import FiapxError, RateLimited, Unavailable
+from fiapx.server.http import create_app
+from tests.unit.cli_support import Fake, fake_server, logged_in, run, serving
 
 LARGE = 17 * 1024 * 1024
 
@@ -30,6 +37,54 @@ def test_an_older_server_gets_the_plain_upload(server: Fake, tmp_path: Path) -> 
     ((_, _, name, _),) = server.uploads
     assert name == "clip.mp4"
     assert [path for path in (tmp_path / "state").rglob("*") if path.is_file()] == []
+
+
+class Video(io.BytesIO):
+    """A video in memory."""
+
+    size = 1000
+
+
+def resumable(refusals: list[FiapxError]) -> FastAPI:
+    """A server with one empty upload; each attempt to send something is refused as long as there are refusals."""
+    app = create_app("uploads")
+
+    @app.head("/api/v1/uploads/u1")
+    def there() -> Response:
+        return Response(headers={"Upload-Offset": "0"})
+
+    @app.patch("/api/v1/uploads/u1")
+    async def send(request: Request) -> Response:
+        assert len(await request.body()) == Video.size
+        if refusals:
+            raise refusals.pop(0)
+        return Response(status_code=204, headers={"Fiapx-Job-Id": "j1"})
+
+    @app.get("/api/v1/jobs/j1")
+    def job() -> dict[str, Any]:
+        return {"id": "j1"}
+
+    return app
+
+
+def filled(refusals: list[FiapxError]) -> dict[str, Any]:
+    with serving(resumable(refusals)) as url, Api.open(url, {"FIAPX_TOKEN": "t"}) as api:
+        return fill(api, "u1", Video(bytes(Video.size)))
+
+
+def test_who_is_told_to_wait_for_its_turn_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it takes: other uploads of the same user may take hours."""
+    monkeypatch.setattr("fiapx.cli.resuming._PATIENCE", 0.5)
+    refusals: list[FiapxError] = [RateLimited(retry_after=1) for _ in range(3)]
+    assert filled(refusals) == {"id": "j1"}
+    assert not refusals
+
+
+def test_who_gets_no_answer_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fiapx.cli.resuming._PATIENCE", 0.5)
+    monkeypatch.setattr("fiapx.cli.resuming._LONGEST_PAUSE", 0.2)
+    with pytest.raises(Unavailable):
+        filled([Unavailable() for _ in range(100)])
 
 
 def test_what_is_kept_is_found_again_until_it_is_forgotten(tmp_path: Path) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
+from fiapx.adapters.db import migrate, open_database
+from fiapx.bootstrap.scaled import supervising
+from fiapx.settings import Settings
 from fiapx.worker.gathering import merged
 from fiapx.worker.scaling import Policy, Scaler
+from scripts.servers.postgres import PrivatePostgres
+from scripts.servers.process import free_port
+from tests.processing_kit import eventually, hosting
 
 Moment = tuple[float, float | None, int]
 """(time, age of the oldest waiting job, processes that are wanted then)"""
@@ -56,3 +67,36 @@ def test_the_pages_of_several_processes_are_one_with_each_metric_once() -> None:
     assert {'memory{process="1"} 10.0', 'memory{process="2"} 20.0'} <= set(lines)
     assert 'seconds_bucket{le="1.0",process="1"} 1.0' in lines
     assert 'seconds_bucket{le="1.0",process="2"} 0.0' in lines
+
+
+def spawn(_number: int) -> subprocess.Popen[bytes]:
+    """A worker that is ready, and has nothing to do."""
+    command = """echo '{"metrics": "http://127.0.0.1:1"}'; exec sleep 60"""
+    return subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE)
+
+
+def test_a_supervisor_stays_ready_without_redis_and_rabbitmq(
+    tmp_path: Path, postgres_server: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fiapx.bootstrap.scaled._spawn", lambda _settings: spawn)
+    nobody = f"127.0.0.1:{free_port()}"
+    database = postgres_server.url("processing")
+    settings = Settings(
+        home=tmp_path,
+        processing_database_url=SecretStr(database),
+        redis_url=SecretStr(f"redis://{nobody}/0"),
+        rabbitmq_url=SecretStr(f"amqp://{nobody}/"),
+    )
+    engine = open_database(database)
+    migrate(engine, "processing")
+    engine.dispose()
+    with supervising(settings, 1, 1) as role, hosting() as host, host.serve(role.ops) as url:
+        eventually(lambda: checks(url)["worker"] == "ok")
+        assert {name for name, status in checks(url).items() if status != "ok"} == {"redis", "rabbitmq"}
+        assert httpx.get(f"{url}/api/v1/health/ready").status_code == 200
+
+
+def checks(url: str) -> dict[str, str]:
+    """The status of each thing that a role depends on."""
+    found = httpx.get(f"{url}/api/v1/health/all", timeout=10).json()["checks"]
+    return {name: check["status"] for name, check in found.items()}

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import jwt
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 
 from fiapx.adapters.cache import MemoryCache
 from fiapx.adapters.cache_redis import RedisCache
 from fiapx.adapters.db import migrate, open_database, sqlite_url
-from fiapx.core.errors import InvalidCredentials, InvalidToken, NotFound
+from fiapx.core.errors import InvalidCredentials, InvalidToken, NotFound, Unavailable
 from fiapx.core.ports import Cache
 from fiapx.server.auth.administration import Administration
 from fiapx.server.auth.directory import SqlDirectory
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.service import AuthPolicy, AuthService, TokenPair
 from fiapx.server.auth.store import AuthStore
-from fiapx.server.auth.tables import refresh_tokens
+from fiapx.server.auth.tables import refresh_tokens, sessions
 from fiapx.server.identity import Verifier
 from fiapx.server.ratelimit import AuthLimiter
 from fiapx.server.sessions import CachedSessions, EndedSessions
@@ -133,7 +135,9 @@ def build(engine: Engine, cache: Cache, grace: float = 10) -> tuple[AuthService,
     ended = EndedSessions(cache, policy.access_ttl)
     limiter = AuthLimiter("10/minute", "60/minute")
     auth = AuthService(store, SigningKeys(store, "secret"), policy, limiter, on_ended=ended.tell)
-    return auth, Verifier(auth.jwks, CachedSessions(cache, auth))
+    cached = CachedSessions(cache, auth)
+    auth.on_opened = partial(cached.active, token="")
+    return auth, Verifier(auth.jwks, cached)
 
 
 def refused(verifier: Verifier, tokens: TokenPair) -> bool:
@@ -162,6 +166,44 @@ def test_every_end_of_a_session_takes_effect_at_once(engine: Engine, cache: Cach
     assert (refused(verifier, other), refused(verifier, last)) == (True, False)
     auth.delete_account(identities[3], PASSWORD + "!", HOME)
     assert refused(verifier, last)
+
+
+def test_a_new_session_is_known_before_anybody_asks(engine: Engine, cache: Cache) -> None:
+    auth, _ = build(engine, cache)
+    auth.register(EMAIL, PASSWORD, HOME)
+    source = Asked()
+    elsewhere = Verifier(auth.jwks, CachedSessions(cache, source))
+    tokens = auth.login(EMAIL, PASSWORD, HOME)
+    identity = elsewhere.verify(tokens.access_token)
+    assert source.times == 0
+    auth.logout(identity)
+    auth.on_opened(identity.session_id)  # late
+    assert refused(elsewhere, tokens)
+    assert source.times == 0
+
+
+def test_a_session_whose_end_came_first_is_not_told_as_good(engine: Engine, cache: Cache) -> None:
+    """Its log-in has been committed, but not told, when somebody ends it and the cache knows of nothing."""
+    auth, verifier = build(engine, cache)
+    auth.register(EMAIL, PASSWORD, HOME)
+    told, auth.on_opened = auth.on_opened, lambda _session_id: None
+    tokens = auth.login(EMAIL, PASSWORD, HOME)
+    with engine.begin() as connection:
+        connection.execute(delete(refresh_tokens))
+        connection.execute(delete(sessions))
+    told(jwt.decode(tokens.access_token, options={"verify_signature": False})["sid"])
+    assert refused(verifier, tokens)
+
+
+def test_a_log_in_does_not_fail_with_the_cache_that_is_told(engine: Engine) -> None:
+    auth, verifier = build(engine, MemoryCache())
+    auth.register(EMAIL, PASSWORD, HOME)
+
+    def away(_session_id: str) -> None:
+        raise Unavailable
+
+    auth.on_opened = away
+    assert not refused(verifier, auth.login(EMAIL, PASSWORD, HOME))
 
 
 def test_a_disabled_account_is_out_at_once_and_stays_out(engine: Engine, cache: Cache) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 from email_validator import EmailNotValidError, validate_email
 
-from fiapx.core.errors import InvalidCredentials, InvalidRequest, InvalidToken
+from fiapx.core.errors import InvalidCredentials, InvalidRequest, InvalidToken, Unavailable
 from fiapx.core.ports import Identity
 from fiapx.server.auth.keys import SigningKeys
 from fiapx.server.auth.passwords import Passwords, require_strong
@@ -79,7 +80,8 @@ class Store(Protocol):
 class AuthService:
     """Registers, logs in and out, and knows which sessions are live (the `Sessions` port).
 
-    `on_ended` is told the ids of sessions after their end was committed; what does not reach it changes nothing here.
+    `on_ended` is told the ids of sessions after their end was committed, and `on_opened` each one's after its beginning
+    was; what does not reach them changes nothing here.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class AuthService:
         on_ended: Callable[[Collection[str]], object] = lambda _session_ids: None,
     ) -> None:
         self._on_ended = on_ended
+        self.on_opened: Callable[[str], object] = lambda _session_id: None
+        """Set afterwards: the cache that is told asks this service."""
         self._store = store
         self._keys = keys
         self._policy = policy
@@ -125,7 +129,10 @@ class AuthService:
         if user is None:
             raise InvalidCredentials
         refresh = _new_token()
-        return self._pair(self._store.open_session(user, _hash(refresh), self._policy.refresh_ttl), refresh)
+        identity = self._store.open_session(user, _hash(refresh), self._policy.refresh_ttl)
+        with suppress(Unavailable):  # the session is open: whoever wants to know will ask
+            self.on_opened(identity.session_id)
+        return self._pair(identity, refresh)
 
     def refresh(self, token: str) -> TokenPair:
         """Exchange a refresh token for a new pair. Raises InvalidToken; replaying an old one ends the session."""

@@ -25,6 +25,8 @@ class Edge:
 
     verifier: Verifier
     """For requests to all paths of the API that are not `public`."""
+    known: Verifier | None = None
+    """The same for sessions that can be told good or ended without auth; it raises Stranger for others."""
     public: Collection[str] = PUBLIC
     rates: Rates | None = None
     parallel_uploads: int = 2
@@ -49,7 +51,7 @@ class Edge:
         app.add_middleware(
             Throttle, parallel=self.parallel_uploads, patience=self.upload_patience, bandwidth=self.upload_bandwidth
         )
-        app.add_middleware(Gate, verifier=self.verifier, public=self.public, rates=self.rates)
+        app.add_middleware(Gate, verifier=self.verifier, public=self.public, rates=self.rates, known=self.known)
 
     def add_outer(self, app: FastAPI) -> None:
         """Middleware that touches every answer."""

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+import structlog
 from pydantic import ValidationError
 
 from fiapx.core.errors import Unavailable
 from fiapx.server.gateway.health import CheckResult, Checks, HealthReport, merge
 from fiapx.server.proxy import Upstream
 from fiapx.server.proxy.instance import Instance
+
+log = structlog.get_logger(__name__)
 
 PATIENCE: Final = 1.75
 """Seconds: services wait 1.5 for their own checks, and monitors give up on the gateway after two."""
@@ -50,5 +53,6 @@ async def _report(instance: Instance, upstream: Upstream, patience: float) -> He
         return HealthReport.model_validate(await instance.report(upstream.health_path, patience))
     except Unavailable as error:
         return error
-    except ValidationError:
-        return Unavailable(f"{instance.url} answers something else than expected.")
+    except ValidationError as error:
+        log.warning("upstream_health_unknown", instance=instance.url, error=repr(error))
+        return Unavailable("The service answers something else than expected.")

@@ -66,14 +66,16 @@ class Instance:
         return response
 
     async def report(self, path: str, timeout: float) -> dict[str, Any]:
-        """The JSON object at a path, whatever the status. Raises Unavailable."""
+        """The JSON object at a path, whatever the status. Raises Unavailable, which tells strangers no address."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._fetch(path)
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, TimeoutError):
-            raise Unavailable(f"{self.url} does not answer.") from None
-        except ValueError:
-            raise Unavailable(f"{self.url} answers something else than expected.") from None
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, TimeoutError) as error:
+            log.warning("upstream_health_unknown", instance=self.url, error=repr(error))
+            raise Unavailable("The service does not answer.") from None
+        except ValueError as error:
+            log.warning("upstream_health_unknown", instance=self.url, error=repr(error))
+            raise Unavailable("The service answers something else than expected.") from None
 
     async def close(self) -> None:
         if self._probing is not None:

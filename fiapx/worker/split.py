@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -20,13 +21,18 @@ from fiapx.media.segments import Segment, shares
 from fiapx.media.task import Task, frames, record
 from fiapx.server.processing.model import Claim, PartClaim, part_key
 from fiapx.server.processing.parts import Parts
+from fiapx.server.sql import AWAY
 
 log = structlog.get_logger(__name__)
 
 _POLL: Final = 0.1
 """Seconds between two looks at a part that somebody else makes."""
+_PAUSE: Final = 0.5
+"""Seconds before the database is asked again that was away."""
 _FEWEST: Final = 3
 """Parts from which on it is worth while to share."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Split:
     def _join(self, groups: Sequence[tuple[Segment, ...]], local: Decode) -> Generator[EncodedFrame | Refused]:
         sha256, kind = self._claim.video_sha256 or "", groups[0][0].kind
         tasks = [Task.of(sha256, self._options, group).to_json() for group in groups]
-        self._sharing.parts.plan(self._claim, kind, tasks)
+        self._ask(partial(self._sharing.parts.plan, self._claim, kind, tasks))
         self.shared = True
         log.info("job_shared", job_id=self._claim.job_id, kind=kind, parts=len(groups))
         for number in range(len(groups)):
@@ -82,16 +88,16 @@ class Split:
         """What is in a part, once it is made; until then, make those that nobody makes."""
         parts, job_id = self._sharing.parts, self._claim.job_id
         while True:
-            if parts.made(job_id, kind, number):
+            if self._ask(partial(parts.made, job_id, kind, number)):
                 try:
                     file = self._sharing.storage.open(part_key(job_id, kind, number))
                 except NotFound:
-                    parts.lost(job_id, kind, number)
+                    self._ask(partial(parts.lost, job_id, kind, number))
                     continue
                 with closing(file), sense():
                     yield from frames(file)
                 return
-            if mine := parts.claim_of(self._claim, kind):
+            if mine := self._ask(partial(parts.claim_of, self._claim, kind)):
                 self._make(mine, groups[mine.number], local)
             elif self._cancelled.wait(_POLL):
                 raise Cancelled
@@ -102,5 +108,18 @@ class Split:
             record(made, writer)
             writer.commit()
         with suppress(LeaseLost):  # the next worker has taken it, and makes the same
-            self._sharing.parts.complete(mine)
+            self._ask(partial(self._sharing.parts.complete, mine))
             log.info("part_made", job_id=mine.job_id, kind=mine.kind, part=mine.number)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the database, and anew while it is away: once the lease is over, `cancelled` is set.
+
+        What is asked twice may be answered twice: parts are planned, made and lost but once, and one that was claimed
+        with no answer comes back when its lease ends.
+        """
+        while True:
+            try:
+                return question()
+            except AWAY:
+                if self._cancelled.wait(_PAUSE):
+                    raise

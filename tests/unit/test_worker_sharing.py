@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from fiapx.core.errors import DecoderFailed
 from fiapx.core.options import extract_options
@@ -125,6 +126,32 @@ def test_helpers_that_fail_cost_nothing_but_time(
     job_id = queue(service, video, fps="25")
     with working(service), working(service):
         assert result(service, job_id) == run(video, fps="25").data
+    nothing_is_left(service)
+
+
+def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+    service: Processing, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question fails twice: before the database has heard it, and after it has done what was asked."""
+
+    def interrupted(question: Callable[..., Any]) -> Callable[..., Any]:
+        asked: list[None] = []
+
+        def ask(*arguments: Any) -> Any:
+            asked.append(None)
+            answer = None if len(asked) == 1 else question(*arguments)
+            if len(asked) <= 2:
+                raise OperationalError("", {}, Exception("the connection is gone"))
+            return answer
+
+        return ask
+
+    for name in ("plan", "made", "claim_of", "complete"):
+        monkeypatch.setattr(Parts, name, interrupted(getattr(Parts, name)))
+    job_id = queue(service, video, fps="25")
+    with working(service):
+        assert result(service, job_id) == run(video, fps="25").data
+    assert service.row(job_id).attempt == 1
     nothing_is_left(service)
 
 

@@ -12,15 +12,17 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fiapx.adapters import rabbit_dead
 from fiapx.adapters.bus_rabbit import RabbitBus
 from fiapx.adapters.rabbit_connection import connect
 from fiapx.adapters.rabbit_dead import DeadLetters
-from fiapx.adapters.rabbit_topology import DEAD, Topology
+from fiapx.adapters.rabbit_topology import DEAD, Topology, retry
 from fiapx.core.errors import Unavailable
 from fiapx.core.events import JOB_COMPLETED, JOB_FAILED, JOB_QUEUED, Event
 from scripts.servers.rabbitmq import PrivateRabbit
+from tests.faults.table import Observed
 from tests.rabbit import rabbit_channel, ready_messages
 
 QUICK = Topology({"0.1s": 0.1, "0.2s": 0.2})
@@ -240,15 +242,14 @@ def test_the_arguments_of_queues_are_those_of_their_names() -> None:
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
-    rungs = {"fiapx.retry.10s": 10_000, "fiapx.retry.60s": 60_000, "fiapx.retry.10m": 600_000}
+    again = {name: value for name, value in lossless.items() if name != "x-delivery-limit"}
+    again["x-dead-letter-exchange"] = ""
+    rungs = {"fiapx.retry.v2.10s": 10_000, "fiapx.retry.v2.60s": 60_000, "fiapx.retry.v2.10m": 600_000}
     assert declared == {
         "fiapx.jobs": {"durable": True, "arguments": lossless},
         "fiapx.notify": {"durable": True, "arguments": lossless},
         "fiapx.dead": {"durable": True, "arguments": {"x-queue-type": "quorum"}},
-        **{
-            name: {"durable": True, "arguments": {"x-message-ttl": ttl, "x-dead-letter-exchange": ""}}
-            for name, ttl in rungs.items()
-        },
+        **{name: {"durable": True, "arguments": again | {"x-message-ttl": ttl}} for name, ttl in rungs.items()},
     }
 
 
@@ -305,6 +306,31 @@ def test_nothing_is_lost_in_a_restart(bus: RabbitBus, broker: PrivateRabbit) -> 
     eventually(lambda: len(seen) == 200, 30)
 
 
+def test_what_waits_for_its_next_try_survives_a_broker_that_is_killed(broker: PrivateRabbit) -> None:
+    """The wait ends while the broker is away; when it is back, the queue to return to has no leader yet."""
+    tries: list[str] = []
+
+    def handler(event: Event) -> None:
+        tries.append(event.id)
+        if len(tries) <= 5:
+            raise Unavailable
+
+    bus = RabbitBus(broker.url, Topology({"8s": 8.0}), deadline=3.0)
+    try:
+        bus.subscribe("away", {JOB_COMPLETED}, handler)
+        eventually(lambda: "fiapx.away" in broker.ctl("list_bindings", "-q", "destination_name").split())
+        time.sleep(6)  # a broker that is killed sooner may have made a quorum queue without its log
+        for number in range(5):
+            bus.publish(event(JOB_COMPLETED, str(number)))
+        eventually(lambda: ready_messages(broker, retry("8s")) == 5)
+        broker.kill()
+        time.sleep(8)
+        broker.start()
+        eventually(lambda: set(tries[5:]) == set(tries[:5]), 30)
+    finally:
+        bus.close()
+
+
 def _published(bus: RabbitBus, event: Event) -> bool:
     try:
         bus.publish(event)
@@ -327,6 +353,7 @@ def test_what_is_no_event_is_a_dead_letter(bus: RabbitBus, broker: PrivateRabbit
         connection.close()
 
 
+@pytest.mark.fault(16, "the queue deleted between two messages")
 def test_a_queue_that_was_deleted_is_made_again(bus: RabbitBus, broker: PrivateRabbit) -> None:
     bus.publish(event(JOB_QUEUED))
     broker.ctl("delete_queue", "fiapx.jobs")
@@ -334,14 +361,14 @@ def test_a_queue_that_was_deleted_is_made_again(bus: RabbitBus, broker: PrivateR
     assert bus.wait_for_work(20)
 
 
-@pytest.mark.parametrize("away", [Unavailable(), OperationalError("", {}, Exception("no connection"))])
+@pytest.mark.parametrize("away", [Unavailable(), OperationalError("", {}, Exception("no connection")), PoolTimeout()])
 def test_what_is_away_for_long_makes_no_dead_letter(bus: RabbitBus, broker: PrivateRabbit, away: Exception) -> None:
     tries: list[str] = []
 
     def handler(event: Event) -> None:
         tries.append(event.id)
         if len(tries) < 5:
-            raise away
+            raise away if len(tries) < 4 else RuntimeError("a hiccup")
 
     bus.subscribe("patient", {JOB_COMPLETED}, handler)
     eventually(lambda: "fiapx.patient" in broker.ctl("list_bindings", "-q", "destination_name").split())
@@ -396,3 +423,50 @@ def test_dead_letters_may_be_many(bus: RabbitBus, broker: PrivateRabbit, monkeyp
     monkeypatch.setattr("fiapx.adapters.rabbit_dead._sent", slow)
     assert letters.requeue() == 6
     eventually(lambda: seen == {f"flood-{number}" for number in range(6)})
+
+
+@pytest.mark.parametrize("deadline", [3.0, pytest.param(10.0, marks=pytest.mark.lengthy)])
+@pytest.mark.fault(14, "SIGSTOP of RabbitMQ in front of a publisher")
+@pytest.mark.parametrize("connected", [True, False])
+def test_publishing_to_a_paused_broker_is_given_up_in_time(
+    broker: PrivateRabbit, observed: Observed, *, connected: bool, deadline: float
+) -> None:
+    bus = RabbitBus(broker.url, QUICK, deadline=deadline)
+    try:
+        if connected:
+            bus.publish(event(JOB_QUEUED))
+        _paused(broker)
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            bus.publish(event(JOB_QUEUED, "2"))
+        seconds = time.monotonic() - began
+        broker.resume()
+        with observed.recovery(within=20):
+            eventually(partial(_published, bus, event(JOB_QUEUED, "3")))
+    finally:
+        broker.resume()
+        bus.close()
+    assert seconds < deadline + 1
+    observed.says(f"given up after {seconds:.1f} s, of {deadline:.0f}")
+
+
+@pytest.mark.fault(13, "SIGKILL of RabbitMQ while 200 messages wait")
+def test_what_waits_survives_a_broker_that_is_killed(broker: PrivateRabbit, observed: Observed) -> None:
+    topology = Topology(QUICK.ladder, {"asleep": [JOB_COMPLETED]})
+    first, late = RabbitBus(broker.url, topology), RabbitBus(broker.url, topology)
+    ids = [str(number) for number in range(200)]
+    seen: list[str] = []
+    try:
+        for id_ in ids:
+            first.publish(event(JOB_COMPLETED, id_))
+        assert ready_messages(broker, "fiapx.asleep") == 200
+        time.sleep(5)  # RabbitMQ 3.10 finds no leader for a queue that was killed in its first second
+        broker.kill()
+        broker.start()
+        with observed.recovery(within=40):
+            late.subscribe("asleep", topology.subscribers["asleep"], lambda event: seen.append(event.id))
+            eventually(lambda: set(seen) == set(ids), 60)
+    finally:
+        first.close()
+        late.close()
+    observed.says(f"{len(ids)} messages handled afterwards")

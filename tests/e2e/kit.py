@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 import httpx
 
-from tests.e2e.processes import Process, children, traces
+from tests.e2e.processes import Process, decoders, traces
 from tests.processing_kit import eventually
 
 FIAPX = Path(sys.executable).with_name("fiapx")
@@ -105,10 +105,7 @@ class Server:
 
     def decoders(self) -> list[Process]:
         """The children that decode at this moment."""
-        own = children(self.pid)
-        nurseries = [process for process in own if "fiapx.media.nursery" in process.command()]
-        forked = [child for nursery in nurseries for child in children(nursery.pid)]
-        return [process for process in own if process not in nurseries] + forked
+        return decoders(self.pid)
 
     def kill(self) -> list[Process]:
         """SIGKILL; the decoders that ran then. Stopped first, so that none starts between our look and the signal."""

@@ -46,6 +46,14 @@ def children(pid: int) -> list[Process]:
     return [process for process in _all() if process.parent == pid]
 
 
+def decoders(pid: int) -> list[Process]:
+    """The children of a server or a worker that decode at this moment."""
+    own = children(pid)
+    nurseries = [process for process in own if "fiapx.media.nursery" in process.command()]
+    forked = [child for nursery in nurseries for child in children(nursery.pid)]
+    return [process for process in own if process not in nurseries] + forked
+
+
 def traces(folder: Path) -> list[str]:
     """Commands of live processes that belong to `folder`: by their environment, or by a file of it that they hold open.
 

@@ -87,7 +87,7 @@ def _told_once(server: Server, ana: Account, jobs: list[str]) -> None:
 
 
 @pytest.mark.fault(9, "SIGKILL in every attempt")
-def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path, observed: Observed) -> None:
     with Server(tmp_path) as server:
         ana = server.account()
         job_id = ana.upload(long, fps=25)
@@ -95,7 +95,8 @@ def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path)
             ana.reach(job_id, attempt=attempt)
             _killed(server)
             server.start()
-        job = ana.ended(job_id)
+        with observed.recovery():
+            job = ana.ended(job_id)
         assert (job["state"], job["attempt"], job["error"]["code"]) == ("failed", 3, "crash_loop")
         assert [attempt["outcome"] for attempt in job["attempts"]] == ["lost", "lost", "failed"]
         assert len({attempt["worker"] for attempt in job["attempts"]}) == 3, "each a process of its own"
@@ -104,6 +105,7 @@ def test_a_job_that_is_killed_on_every_attempt_fails(long: Path, tmp_path: Path)
         watched = ana.run(tmp_path, "watch", job_id, "--json")
         assert watched.returncode == 1
         assert json.loads(watched.stdout)["error"]["code"] == "crash_loop"
+    observed.says("failed (crash_loop) after three attempts")
 
 
 @pytest.mark.fault(1, "SIGKILL in the middle of a body, the client does not come back")

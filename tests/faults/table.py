@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,11 +57,14 @@ class Observed:
         self.told["text"] = text
 
     @contextmanager
-    def recovery(self) -> Iterator[None]:
-        """From the end of the fault until all is well again."""
+    def recovery(self, within: float = math.inf) -> Iterator[None]:
+        """From the end of the fault until all is well again, which takes `within` seconds at most; the longest of
+        several is told."""
         began = time.monotonic()
         yield
-        self.told["seconds"] = time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.told["seconds"] = max(seconds, self.told["seconds"] or 0)
+        assert seconds <= within, f"it took {seconds:.1f} s"
 
 
 @pytest.fixture

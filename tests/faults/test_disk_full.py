@@ -81,6 +81,7 @@ def test_uploads_end_before_the_databases_suffer(small_disk: Path, tmp_path: Pat
         codes = [_send(ana, 5 * MIB) for _ in range(8)]
         assert codes.count(201) >= 2
         assert codes[-1] == 507
+        assert len(ana.get("/videos")["items"]) == len(server.files("videos")) == 1 + codes.count(201)
         assert server.account().get("/auth/me")  # room is left for rows
         assert get(f"{server.url}/api/v1/health/ready").status_code == 503
 

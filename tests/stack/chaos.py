@@ -36,6 +36,8 @@ class Injector:
         self._choice = random.Random(seed)
         self._away: dict[str, Future[None]] = {}
         self.kills: list[Kill] = []
+        self.last = 0.0
+        """The monotonic time of the last kill."""
 
     def run(self) -> None:
         """Return once the last victim is back. Raises ServerFailed where one does not come back."""
@@ -44,6 +46,7 @@ class Injector:
             while (now := time.monotonic() - began) < self._seconds:
                 if present := self._present():
                     victim, pause = self._choice.choice(present), self._choice.uniform(0, 2)
+                    self.last = time.monotonic()
                     self.kills.append(Kill(now, victim, self._kill(victim)))
                     self._away[victim] = threads.submit(self._bring_back, victim, pause)
                 time.sleep(self._choice.uniform(0.2, 1.5))  # the rhythm of the faults, not a wait for something
@@ -67,14 +70,8 @@ class Injector:
             return frozenset()
         process = self._stack.roles[victim]
         pid = process.pid
-        _kill_alone(process)
-        return self._held(pid)
-
-    def _held(self, pid: int) -> frozenset[str]:
-        """The jobs that a process which is dead had claimed and not given back: what it logs comes after the claim."""
-        jobs = f"{schema(self._stack)}.jobs"
-        query = f"SELECT array_agg(id) FROM {jobs} WHERE state = 'running' AND worker LIKE '%:{pid}'"
-        return frozenset(ask(self._stack, query) or ())
+        kill_alone(process)
+        return held(self._stack, pid)
 
     def _bring_back(self, victim: str, pause: float) -> None:
         time.sleep(pause)
@@ -85,7 +82,14 @@ class Injector:
             self._stack.roles[victim].wait()
 
 
-def _kill_alone(process: RoleProcess) -> None:
+def held(stack: Stack, pid: int) -> frozenset[str]:
+    """The jobs that a process, dead or alive, has claimed and not given back: what it logs comes after the claim."""
+    jobs = f"{schema(stack)}.jobs"
+    query = f"SELECT array_agg(id) FROM {jobs} WHERE state = 'running' AND worker LIKE '%:{pid}'"
+    return frozenset(ask(stack, query) or ())
+
+
+def kill_alone(process: RoleProcess) -> None:
     """What it has started ends by itself."""
     young = [child for pid in descendants(process.pid) if (child := Process.of(pid))]
     process.send(signal.SIGKILL)

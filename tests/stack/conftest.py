@@ -11,7 +11,7 @@ from scripts.stack import Stack, running
 from tests.collector import Collector, collecting
 from tests.media.clips import X264, Clip
 from tests.servers import required
-from tests.stack.kit import Logs, Mailbox, MailServer, User, wait_until_ready
+from tests.stack.kit import Logs, Mailbox, MailServer, User, verified, wait_until_ready
 
 SETTINGS = {
     "FIAPX_BCRYPT_ROUNDS": "4",
@@ -74,6 +74,7 @@ def whole(
     settings = SETTINGS | smtp | {"FIAPX_OTLP_URL": collector.url}
     with required(), running(tmp_path_factory.mktemp("stack"), logs.add, each=2, settings=settings) as stack:
         yield stack
+        verified(stack)
 
 
 @pytest.fixture
@@ -81,6 +82,13 @@ def stack(whole: Stack) -> Stack:
     """All is well before each test."""
     wait_until_ready(whole)
     return whole
+
+
+@pytest.fixture
+def books(stack: Stack) -> Iterator[None]:
+    """They are right after the test."""
+    yield
+    verified(stack)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from tests.processing_kit import eventually
 
 PASSWORD = "plum-orbit-tractor-91"
 API = "/api/v1"
+LONG = {"fps": "25", "format": "png", "width": "1920", "upscale": "true"}
+"""What makes a job of seconds."""
 
 
 class Logs:
@@ -166,9 +169,24 @@ def away(processes: list[RoleProcess]) -> Iterator[None]:
     finally:
         for process in processes:
             process.stop()  # one that a failed test has left
-            process.start()
-        for process in processes:
-            process.wait()
+        started(processes)
+
+
+def killed(processes: list[RoleProcess]) -> None:
+    for process in processes:
+        process.stop(signal.SIGKILL)
+
+
+def started(processes: list[RoleProcess]) -> None:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.wait()
+
+
+def results(stack: Stack, job_id: str) -> list[str]:
+    """The ZIPs of a job, whoever made them."""
+    return sorted(path.name for path in (stack.home / "storage" / "jobs" / job_id).glob("*.zip"))
 
 
 def verified(stack: Stack) -> dict[str, Any]:

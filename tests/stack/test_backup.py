@@ -32,7 +32,7 @@ def test_a_backup_can_be_restored_elsewhere(
         script = ["sh", "-c", _script(), "backup", str(stack.home / "storage"), str(copy)]
         subprocess.run(script, check=True, env=os.environ | live)
         uploads.wait_for_more(1)
-    with required(), PrivatePostgres(tmp_path / "postgres") as elsewhere:
+    with observed.recovery(), required(), PrivatePostgres(tmp_path / "postgres") as elsewhere:
         for service in SERVICES:
             restore = ["pg_restore", "--no-owner", f"--dbname={elsewhere.url(service)}", str(copy / f"{service}.dump")]
             subprocess.run(restore, check=True)

@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from fiapx.adapters.rabbit_topology import JOBS
 from scripts.stack import Stack
 from tests.faults.table import Observed
 from tests.processing_kit import eventually
-from tests.stack.kit import Logs, Mailbox, MailServer, User, sick, verified
+from tests.stack.kit import Logs, Mailbox, MailServer, User, sick
 from tests.stack.uploads import Uploads, all_end_once, uploading
 
+pytestmark = pytest.mark.usefixtures("books")
+
 SECONDS = float(os.environ.get("FIAPX_FAULT_SECONDS", "2"))
+BACK = 40.0
+"""Seconds after the end of a fault in which uploads are taken, and everything is well again."""
 
 Fault = Callable[[Stack], None]
 
@@ -37,11 +42,18 @@ def _disk_well(stack: Stack) -> None:
 
 def _delete_queue(stack: Stack) -> None:
     """Of hints. What lies in a subscriber's queue goes with it, and cannot come again."""
-    stack.rabbit.ctl("delete_queue", "fiapx.jobs")
+    stack.rabbit.ctl("delete_queue", JOBS)
+
+
+def _queue_is_back(stack: Stack) -> None:
+    """Whoever has missed it has declared it again."""
+    eventually(lambda: JOBS in stack.rabbit.ctl("list_queues", "-q", "name").split(), BACK)
 
 
 def _end_sessions(stack: Stack) -> None:
-    stack.postgres.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'processing'")
+    """Those of all roles."""
+    others = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    stack.postgres.ask(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
 
 
 def _end_sessions_often(stack: Stack) -> None:
@@ -62,12 +74,22 @@ def _unlock(database: str) -> Fault:
     return lambda stack: stack.postgres.ask(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
 
 
+def _kill_all(stack: Stack) -> None:
+    for server in (stack.postgres, stack.rabbit, stack.redis):
+        server.kill()
+
+
+def _start_all(stack: Stack) -> None:
+    for server in (stack.postgres, stack.rabbit, stack.redis):
+        server.start()
+
+
 BEARABLE: dict[str, tuple[Fault, Fault]] = {
     "RabbitMQ stopped": (lambda stack: stack.rabbit.stop(), lambda stack: stack.rabbit.start()),
     "RabbitMQ paused": (lambda stack: stack.rabbit.pause(), lambda stack: stack.rabbit.resume()),
     "RabbitMQ killed": (lambda stack: stack.rabbit.kill(), lambda stack: stack.rabbit.start()),
     "RabbitMQ's disk full": (_disk_alarm, _disk_well),
-    "RabbitMQ's queue deleted": (_delete_queue, _nothing),
+    "RabbitMQ's queue deleted": (_delete_queue, _queue_is_back),
     "Redis flushed": (lambda stack: stack.redis.flush(), _nothing),
     "Redis stopped": (lambda stack: stack.redis.stop(), lambda stack: stack.redis.start()),
     "Redis killed": (lambda stack: stack.redis.kill(), lambda stack: stack.redis.start()),
@@ -79,6 +101,7 @@ BEARABLE: dict[str, tuple[Fault, Fault]] = {
 REFUSING: dict[str, tuple[Fault, Fault]] = {
     "PostgreSQL stopped": (lambda stack: stack.postgres.stop(), lambda stack: stack.postgres.start()),
     "PostgreSQL killed": (lambda stack: stack.postgres.kill(), lambda stack: stack.postgres.start()),
+    "PostgreSQL, RabbitMQ and Redis killed": (_kill_all, _start_all),
     "the database of auth away": (_lock("auth"), _unlock("auth")),
     "the database of processing away": (_lock("processing"), _unlock("processing")),
     "PostgreSQL's sessions ended": (_end_sessions_often, _nothing),
@@ -96,6 +119,7 @@ ROWS = {
     "PostgreSQL's sessions ended": 19,
     "PostgreSQL stopped": 20,
     "PostgreSQL killed": 20,
+    "PostgreSQL, RabbitMQ and Redis killed": 20,
     "Redis stopped": 22,
     "Redis killed": 22,
     "Redis paused": 22,
@@ -119,7 +143,7 @@ def _marks(fault: str) -> Iterator[pytest.MarkDecorator]:
 def test_uploads_are_taken_all_the_while(
     stack: Stack, ana: User, clip: Path, logs: Logs, observed: Observed, fault: str
 ) -> None:
-    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *BEARABLE[fault]):
+    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, observed, *BEARABLE[fault]):
         uploads.wait_for_more(3)
     print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
     assert set(uploads.statuses()) == {201}
@@ -131,7 +155,7 @@ def test_uploads_are_taken_all_the_while(
 def test_uploads_are_refused_politely(
     stack: Stack, ana: User, clip: Path, logs: Logs, observed: Observed, fault: str
 ) -> None:
-    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, *REFUSING[fault]):
+    with uploading(ana, stack.url, clip) as uploads, _broken(stack, uploads, observed, *REFUSING[fault]):
         pass
     print(f"\n{fault}: {dict(uploads.statuses())}, slowest {_slowest(uploads):.2f} s", end="")
     assert set(uploads.statuses()) <= {201, 503}
@@ -157,12 +181,11 @@ def test_mails_come_once_their_server_is_back(
         all_end_once(uploads, logs, 120)
     assert len(mailbox.of(ana.email)) == len(uploads.jobs)
     observed.says(f"{len(uploads.jobs)} jobs completed; one mail of each came afterwards")
-    verified(stack)
 
 
 @contextmanager
-def _broken(stack: Stack, uploads: Uploads, begin: Fault, end: Fault) -> Iterator[None]:
-    """While uploads come; afterwards they are taken again."""
+def _broken(stack: Stack, uploads: Uploads, observed: Observed, begin: Fault, end: Fault) -> Iterator[None]:
+    """While uploads come; soon afterwards they are taken again, and all is well."""
     uploads.wait_for_more(2)
     begin(stack)
     try:
@@ -171,7 +194,9 @@ def _broken(stack: Stack, uploads: Uploads, begin: Fault, end: Fault) -> Iterato
         time.sleep(max(0.0, ends - time.monotonic()))  # the length of the fault, not a wait for something
     finally:
         end(stack)
-    uploads.wait_for_more(2)
+    with observed.recovery(within=BACK):
+        uploads.wait_for_more(2)
+        eventually(lambda: not sick(stack.of("gateway")[0]), 60)
 
 
 def _slowest(uploads: Uploads) -> float:
@@ -181,7 +206,5 @@ def _slowest(uploads: Uploads) -> float:
 def _recovers(stack: Stack, uploads: Uploads, logs: Logs, observed: Observed) -> None:
     with observed.recovery():
         all_end_once(uploads, logs)
-        eventually(lambda: not sick(stack.of("gateway")[0]), 60)
     statuses = ", ".join(f"{status}: {count}" for status, count in uploads.statuses().items())
     observed.says(f"uploads {statuses}, slowest {_slowest(uploads):.1f} s; all jobs ended once")
-    verified(stack)

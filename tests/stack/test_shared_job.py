@@ -15,7 +15,7 @@ import pytest
 from scripts.stack import RoleProcess, Stack
 from tests.media.clips import X264, Clip
 from tests.processing_kit import eventually
-from tests.stack.kit import Logs, User, schema, verified
+from tests.stack.kit import Logs, User, schema
 
 _WORKERS: Final = 2
 _HELD: Final = (
@@ -26,6 +26,7 @@ _HELD: Final = (
 
 pytestmark = [
     pytest.mark.lengthy,
+    pytest.mark.usefixtures("books"),
     pytest.mark.fault(5, "SIGKILL of one of two workers in the middle of a shared job"),
 ]
 
@@ -106,11 +107,10 @@ def test_a_helper_that_is_killed_costs_its_part_alone(ana: User, alone: str, sha
     assert part in shared.made(shared.owner.name)
 
 
-def test_what_is_made_outlives_the_owner(stack: Stack, ana: User, alone: str, shared: Shared) -> None:
+def test_what_is_made_outlives_the_owner(ana: User, alone: str, shared: Shared) -> None:
     eventually(lambda: bool(shared.made(shared.owner.name)))
     with shared.killed(shared.owner) as part:
         job = ana.completed(shared.id)
     assert (job["attempt"], job["result"]["sha256"]) == (2, alone)
     assert shared.made() == list(range(shared.parts))
     assert part in shared.made(shared.helper.name)
-    verified(stack)

@@ -6,11 +6,12 @@ Only the command line reads them, and hands them down.
 from __future__ import annotations
 
 import os
+import re
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
@@ -53,7 +54,45 @@ Span = Annotated[tuple[int, int] | None, NoDecode, BeforeValidator(_listed), Aft
 """The fewest and the most."""
 
 
+HIDDEN: Final = "********"
+PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*):([^/@]+)(?=@)")
+"""User and password in a URL."""
+
+_FOLDER_OR_BUCKET: Final = re.compile(r"file:///|s3://[^/]|(?![A-Za-z][A-Za-z0-9+.-]+:/).")
+"""Begins what can be stored in: a path is whatever has no scheme."""
+
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "rabbitmq_url": ("amqp", "amqps")}
+
+
+def _on_the_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return good and url.isprintable() and " " not in url
+
+
+def _connects(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether its driver can read it. SQLAlchemy takes passwords that urllib does not."""
+    scheme = url.partition("://")[0]
+    if scheme not in schemes:
+        return False
+    try:
+        port = _database_port(url) if scheme.startswith("postgres") else urlsplit(url).port
+    except ValueError:
+        return False
+    return port is None or 1 <= port <= 65535
+
+
+def _database_port(url: str) -> int | None:
+    from sqlalchemy import make_url  # most commands do without it
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).port
+    except ArgumentError:
+        raise ValueError from None
 
 
 class _Files(PydanticBaseSettingsSource):
@@ -72,7 +111,7 @@ class _Files(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """Frozen after start. Times are in seconds, sizes in bytes. With nothing set, everything runs embedded."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", validate_default=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", validate_default=False)
 
     @classmethod
     def settings_customise_sources(
@@ -231,15 +270,22 @@ class Settings(BaseSettings):
     @field_validator("public_url", "otlp_url", "s3_endpoint", "s3_public_endpoint")
     @classmethod
     def _is_a_web_address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or not value.isprintable() or " " in value:
+        if value is not None and not _on_the_web(value):
             raise ValueError("must be a URL such as https://fiapx.example.org")
+        return value
+
+    @field_validator("auth_urls", "processing_urls")
+    @classmethod
+    def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_on_the_web, value)):
+            raise ValueError("must be URLs such as http://host:8001, separated by commas")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _stores(cls, value: str | None) -> str | None:
+        if value is not None and not _FOLDER_OR_BUCKET.match(value):
+            raise ValueError("must be a folder such as /var/lib/fiapx, or s3://bucket/prefix")
         return value
 
     @field_validator(
@@ -254,7 +300,7 @@ class Settings(BaseSettings):
     def _has_its_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """The value itself is told to nobody: it has a password."""
         schemes = _SCHEMES.get(info.field_name or "", ("postgresql", "postgres"))
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+        if value is not None and not _connects(value.get_secret_value(), schemes):
             raise ValueError(f"must be a URL such as {schemes[0]}://user:password@host")
         return value
 

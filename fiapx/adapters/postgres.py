@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from psycopg2 import OperationalError
 from psycopg2.extensions import POLL_OK, POLL_READ, connection, set_wait_callback
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 
 CONNECT: Final = 3
 """Seconds; a server that does not answer is noticed within three times as many."""
@@ -27,26 +27,35 @@ def open_server(url: str, pool_size: int, statement_timeout: float) -> Engine:
     """See `open_database`. Sets psycopg2's wait callback, of which each process has one: connections that others open
     wait for ever, as they do without."""
     set_wait_callback(_wait)
-    milliseconds = int(statement_timeout * 1000)
+    address = make_url(url).set(drivername="postgresql+psycopg2")
     engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg2"),
+        address,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={
-            "connection_factory": BoundedConnection,
-            "application_name": "fiapx",
-            "keepalives_idle": 10,
-            "keepalives_interval": CONNECT,
-            "keepalives_count": 2,
-            "tcp_user_timeout": 3000 * CONNECT,
-            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
-        },
+        connect_args=_arguments(address, int(statement_timeout * 1000)),
     )
     _bound(engine, statement_timeout + CONNECT)
     return engine
+
+
+def _arguments(address: URL, milliseconds: int) -> dict[str, Any]:
+    """Ours for psycopg2. What the URL itself says wins, but for the bounds of statements, which come last."""
+    theirs = address.query.get("options", ())
+    bounds = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}"
+    wishes = {
+        "application_name": "fiapx",
+        "keepalives_idle": 10,
+        "keepalives_interval": CONNECT,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 3000 * CONNECT,
+    }
+    return {name: value for name, value in wishes.items() if name not in address.query} | {
+        "connection_factory": BoundedConnection,
+        "options": " ".join([*([theirs] if isinstance(theirs, str) else theirs), bounds]),
+    }
 
 
 def _bound(engine: Engine, patience: float) -> None:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
+from itertools import chain
 from threading import Thread
 from typing import Final
 from urllib.parse import unquote
 
+import httpx
 from pydantic import SecretStr
 
 from fiapx.adapters.db import SERVICES
 from fiapx.adapters.examine import examine_database, examine_rabbit, examine_redis, examine_service
 from fiapx.bootstrap.parts import make_smtp_mailer
 from fiapx.bootstrap.servers import TOPOLOGY, Servers
-from fiapx.core.errors import FiapxError
+from fiapx.core.errors import FiapxError, Unavailable
 from fiapx.core.findings import Finding
 from fiapx.core.ports import Storage
 from fiapx.core.text import size
-from fiapx.settings import GIB, Settings
+from fiapx.settings import GIB, HIDDEN, PASSWORD, Settings
 
 _DEADLINE: Final = 3.0
 """Seconds that all together may take."""
 _STEP: Final = 1.0
-_HIDDEN: Final = "********"
-_PASSWORD: Final = re.compile(r"[a-z0-9+]+://[^/@:]*:([^/@]+)@")
 
 Examination = Callable[[], Finding]
 
@@ -75,6 +74,8 @@ def _examinations(settings: Settings) -> dict[str, Examination]:
         found["mail"] = partial(_mail, settings)
     for name, addresses in (("auth", settings.auth_urls), ("processing", settings.processing_urls)):
         found |= {f"{name} at {_shown(url)}": partial(examine_service, url) for url in addresses}
+    if settings.otlp_url is not None:
+        found["traces"] = partial(_collector, settings.otlp_url)
     return found
 
 
@@ -138,6 +139,22 @@ def _mail(settings: Settings) -> Finding:
     return Finding("ok", f"{settings.smtp_host}:{settings.smtp_port} takes connections ({how})")
 
 
+def _collector(url: str) -> Finding:
+    """Send no spans at all, as OTLP allows."""
+    address = f"{url.rstrip('/')}/v1/traces"
+    kind = {"Content-Type": "application/x-protobuf"}
+    try:
+        answer = httpx.post(address, content=b"", headers=kind, timeout=_STEP, trust_env=False)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"The collector does not answer: {error}") from None
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):  # headers of the roles are not ours
+        hint = "Give every role its login in OTEL_EXPORTER_OTLP_HEADERS."
+        return Finding("warning", f"{_shown(url)} wants a login ({answer.status_code})", hint)
+    if not answer.is_success:
+        return Finding("error", f"{_shown(url)} takes no traces ({answer.status_code})", "Is it OTLP's HTTP port?")
+    return Finding("ok", f"{_shown(url)} takes traces")
+
+
 def _shown(url: str) -> str:
     """Without a login."""
     return url.rpartition("@")[2].removeprefix("http://")
@@ -145,15 +162,16 @@ def _shown(url: str) -> str:
 
 def _hider(settings: Settings) -> Callable[[str], str]:
     """Servers and drivers quote what they were told: no secret of ours is shown whoever says it."""
-    values = (getattr(settings, name) for name in type(settings).model_fields)
+    values = [getattr(settings, name) for name in type(settings).model_fields]
     secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-    urls = {*secrets, *settings.auth_urls, *settings.processing_urls}
-    passwords = {match[1] for match in map(_PASSWORD.match, urls) if match}
+    lists = (value for value in values if isinstance(value, tuple))
+    texts = [*secrets, *(value for value in values if isinstance(value, str)), *(map(str, chain(*lists)))]
+    passwords = {match[2] for match in map(PASSWORD.search, texts) if match}
     hidden = sorted(filter(None, {*secrets, *passwords, *map(unquote, passwords)}), key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in hidden:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, HIDDEN)
         return text
 
     return hide

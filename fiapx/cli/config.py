@@ -21,6 +21,8 @@ def load_settings(**flags: Any) -> Settings:
     from fiapx.core.options import explain
     from fiapx.settings import Settings
 
+    if os.environ.get("FIAPX_SETTINGS") and not settings_file().is_file():
+        raise UsageError(f"FIAPX_SETTINGS: there is no file {settings_file()}")
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:

@@ -14,7 +14,7 @@ from fiapx.core.places import settings_file
 def config(ctx: typer.Context, as_json: flags.AsJson = False) -> None:
     """Show the settings in force: from the environment, from files that it names, and from the TOML file.
 
-    Secrets are hidden.
+    Secrets are hidden, and passwords in addresses.
 
     Example: fiapx config
     """
@@ -33,8 +33,11 @@ def config(ctx: typer.Context, as_json: flags.AsJson = False) -> None:
 def _shown(value: Any) -> Any:
     from pydantic import SecretStr
 
+    from fiapx.settings import HIDDEN, PASSWORD
+
     if isinstance(value, SecretStr):
-        return "********"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return value if value is None or isinstance(value, int | float | str) else str(value)
+        return HIDDEN
+    if value is None or isinstance(value, int | float):
+        return value
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return PASSWORD.sub(rf"\1:{HIDDEN}", text)

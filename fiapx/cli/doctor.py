@@ -27,7 +27,7 @@ _FIXED = {(5, 1): 10, (6, 1): 6, (7, 1): 5, (8, 1): 2}
 """FFmpeg's release lines, and the first patch level of each that has the security fixes known to us."""
 _SERVERS = (
     "auth_database_url", "processing_database_url", "notify_database_url", "redis_url", "rabbitmq_url", "storage_url",
-    "smtp_host", "auth_urls", "processing_urls",
+    "smtp_host", "auth_urls", "processing_urls", "otlp_url",
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def doctor(ctx: typer.Context, server: flags.Server = None, as_json: flags.AsJso
     """Check this machine: decoders, FFmpeg, sandbox, cores, data folder, server.
 
     Check as well whatever the settings name: databases, Redis, RabbitMQ, storage,
-    mail server, services; within three seconds, side by side. Secrets are not shown.
+    mail server, services, collector of traces; within three seconds, side by side. Secrets are not shown.
     Queues that are not there yet are declared, as every role does; storage is tried
     with one small object, which goes again.
 

@@ -70,6 +70,15 @@ def test_instances_can_be_added(name: str) -> None:
         assert document["services"][name]["deploy"]["replicas"] in ("3", 3)
 
 
+def test_each_gateway_has_a_port_of_this_machine() -> None:
+    """Compose gives each container a port of the range."""
+    advice = re.search(r"GATEWAYS=(\d+)\D+PORT=(\S+)", (COMPOSE / ".env.example").read_text())
+    assert advice is not None, "nobody is told"
+    gateway = compose(GATEWAYS=advice[1], PORT=advice[2])["services"]["gateway"]
+    first, last = re.fullmatch(r"127\.0\.0\.1:(\d+)-(\d+):8000", *gateway["ports"]).groups()  # type: ignore[union-attr]
+    assert int(last) - int(first) + 1 == int(gateway["deploy"]["replicas"])
+
+
 def test_ports_are_those_of_this_machine_alone() -> None:
     ports = [port for name in PUBLISHED for port in SERVICES[name]["ports"]]
     assert all(port.startswith("127.0.0.1:") for port in ports)

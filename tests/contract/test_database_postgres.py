@@ -55,6 +55,19 @@ def test_a_login_reaches_its_own_database_alone(postgres_server: PrivatePostgres
                 psycopg2.connect(url)
 
 
+def test_what_a_url_asks_for_is_kept(postgres_server: PrivatePostgres) -> None:
+    url = postgres_server.url("auth")
+    asked = "options=-csearch_path%3Dpg_temp%20-cstatement_timeout%3D0&application_name=mine"
+    told = []
+    for query in ("", f"?{asked}"):
+        engine = open_database(url + query, statement_timeout=7)
+        with engine.connect() as connection:
+            names = ("search_path", "application_name", "statement_timeout")
+            told.append([connection.scalar(text(f"SHOW {name}")) for name in names])
+        engine.dispose()
+    assert told == [['"$user", public', "fiapx", "7s"], ["pg_temp", "mine", "7s"]]
+
+
 def test_several_may_migrate_at_once(postgres_server: PrivatePostgres) -> None:
     admin = open_database(postgres_server.url("postgres"))
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

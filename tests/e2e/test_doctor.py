@@ -18,6 +18,7 @@ from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import free_port
 from scripts.servers.rabbitmq import PrivateRabbit
 from scripts.servers.redis import PrivateRedis
+from tests.collector import collecting
 from tests.e2e.kit import Server, run
 from tests.s3 import KEY, s3_bucket
 
@@ -110,7 +111,8 @@ def test_what_is_away_is_named_with_what_to_do_and_no_secret_is_shown(tmp_path: 
         "FIAPX_RABBITMQ_URL": settings["FIAPX_RABBITMQ_URL"].replace(":guest@", f":{SECRET}@"),
         "FIAPX_SMTP_PASSWORD": f"{SECRET}-wrong",
         "FIAPX_AUTH_URLS": f"http://ana:{SECRET}@{nobody}",
-        "FIAPX_PROCESSING_URLS": "processing",
+        "FIAPX_PROCESSING_URLS": f"http://{nobody}",
+        "FIAPX_OTLP_URL": f"http://ana:{SECRET}@{nobody}",
         "FIAPX_SECRET_KEY": "",
     }
     code, found = examined(tmp_path, settings | away)
@@ -202,3 +204,17 @@ def test_a_bucket_is_written_and_read(tmp_path: Path, s3_server: str) -> None:
     assert (code, set(found), broken(found)) == (0, {"storage"}, set())
     for wrong in ({"FIAPX_STORAGE_URL": "s3://nobody-has-made-it"}, {"FIAPX_S3_ENDPOINT": "http://127.0.0.1:1"}):
         assert broken(examined(tmp_path, bucket | wrong)[1]) == {"storage"}
+
+
+def test_a_collector_of_traces_is_asked(tmp_path: Path) -> None:
+    with collecting() as collector:
+        code, found = examined(tmp_path, {"FIAPX_OTLP_URL": f"{collector.url}/"})
+        assert (code, found["traces"]["status"]) == (0, "ok"), found
+        assert collector.spans() == []
+    code, found = examined(tmp_path, {"FIAPX_OTLP_URL": f"http://ana:{SECRET}@127.0.0.1:{free_port()}"})
+    assert (code, broken(found)) == (1, {"traces"})
+
+
+def test_a_web_server_that_is_no_collector_takes_no_traces(tmp_path: Path, server: Server) -> None:
+    code, found = examined(tmp_path, {"FIAPX_OTLP_URL": server.url})
+    assert (code, broken(found)) == (1, {"traces"})

@@ -10,12 +10,15 @@ from typing import Final
 import numpy as np
 import simplejpeg
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 from fiapx.media.picture import Picture, Pixels
 from fiapx.media.style import Style
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
+_BAND: Final = 64
+"""Rows of a 16-bit picture that are worked on at a time: whole copies of it are what costs memory."""
 _WEBP_METHOD: Final = 2
 """A third faster than the default, and the files are 5% larger."""
 _COLOUR_TYPES: Final = {3: 2, 4: 6}
@@ -57,15 +60,30 @@ def png(picture: Picture) -> bytes:
     pixels = picture.planes[0]
     height, width, channels = pixels.shape
     depth = 8 * pixels.itemsize
-    rows = (pixels.astype(">u2").view(np.uint8) if depth == 16 else pixels).reshape(height, -1)
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
     colours = _chunk(b"cICP", bytes((*picture.colours, _AS_RGB, _FULL_RANGE))) if picture.colours else b""
-    data = isal_zlib.compress(filtered, 1)
+    data = _deflated_in_bands(pixels) if depth == 16 else isal_zlib.compress(_filtered(pixels.reshape(height, -1)), 1)
     return b"".join((_PNG_SIGNATURE, _chunk(b"IHDR", header), colours, _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
+
+
+def _filtered(rows: Pixels, above: Pixels | None = None) -> Pixels:
+    """Rows of bytes by PNG's Up filter, each behind the filter's number; `above` is the row before the first."""
+    filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0] if above is None else rows[0] - above
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def _deflated_in_bands(pixels: NDArray[np.uint16]) -> bytes:
+    """A 16-bit picture's filtered rows, deflated without a copy of it all."""
+    deflate, above, parts = isal_zlib.compressobj(1), None, []
+    for top in range(0, len(pixels), _BAND):
+        band = pixels[top : top + _BAND]
+        rows = band.astype(">u2").view(np.uint8).reshape(len(band), -1)
+        parts.append(deflate.compress(_filtered(rows, above)))
+        above = rows[-1]
+    return b"".join((*parts, deflate.flush()))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

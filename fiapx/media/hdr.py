@@ -28,12 +28,12 @@ _HLG_PEAK: Final = 1000.0
 """cd/m² of HLG's white on its reference display (ITU-R BT.2100)."""
 _UNTAGGED_PEAK: Final = 1000.0
 """cd/m² where the video does not say how bright it gets; FFmpeg's tonemap takes the same."""
-_BT2020_TO_BT709: Final = (
-    (1.660491, -0.587641, -0.072850),
-    (-0.124550, 1.132900, -0.008349),
-    (-0.018151, -0.100579, 1.118730),
-)
-"""Linear light (ITU-R BT.2087)."""
+_BT2020: Final = ((1.660491, -0.587641, -0.072850), (-0.124550, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
+_TO_BT709: Final = {
+    "bt709": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "smpte432": ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274)),
+}
+"""From primaries to those of BT.709, in linear light (ITU-R BT.2087; SMPTE EG 432-1); all others count as BT.2020."""
 _ROWS: Final = 32
 """Rows that are worked on at a time, so that all of it stays in the processor's cache."""
 
@@ -45,6 +45,7 @@ class Hdr:
         signal = np.minimum(np.arange(_STEPS) / filters.white(info), 1)
         self._keep = style.hdr == "keep"
         self._colours = _number(PRIMARIES, info.primaries) or BT2020_PRIMARIES, _number(TRANSFERS, info.transfer)
+        self._weights = _TO_BT709.get(info.primaries, _BT2020)
         self._full = (signal * (_STEPS - 1)).round().astype(np.uint16)
         light = _pq(signal) if info.hdr == "PQ" else _hlg(signal)
         self._linear = (light / _WHITE).astype(np.float32)
@@ -55,7 +56,11 @@ class Hdr:
     def __call__(self, red: Samples, green: Samples, blue: Samples) -> Picture:
         """A picture from planes of shape (height, width)."""
         if self._keep:
-            pixels = np.stack([self._full[plane] for plane in (red, green, blue)], axis=-1)
+            pixels = np.empty((*red.shape, 3), np.uint16)
+            for top in range(0, red.shape[0], _ROWS):
+                rows = slice(top, top + _ROWS)
+                for channel, plane in enumerate((red, green, blue)):
+                    pixels[rows, :, channel] = self._full[plane[rows]]
             return Picture("rgb48", (pixels,), self._colours)
         return Picture("rgb", (self._tone_mapped(red, green, blue),))
 
@@ -64,7 +69,7 @@ class Hdr:
         for top in range(0, red.shape[0], _ROWS):
             rows = slice(top, top + _ROWS)
             linear = [self._linear[plane[rows]] for plane in (red, green, blue)]
-            mixed = [_mixed(weights, linear) for weights in _BT2020_TO_BT709]
+            mixed = [_mixed(weights, linear) for weights in self._weights]
             brightest = np.maximum(np.maximum(np.maximum(*mixed[:2]), mixed[2]), np.float32(1e-6))
             gain = _hable(brightest) / brightest * self._scale
             for channel, plane in enumerate(mixed):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.media.clips import BY_NAME, ffmpeg, ffmpeg_binary
+from tests.media.clips import BY_NAME, Clip, ffmpeg, ffmpeg_binary, read_number
 from tests.media.extracting import run
 from tests.media.test_colours import ACROSS, COLOURS, PATCH, Coding, middles
 
@@ -21,12 +21,14 @@ _TONE_MAPPED = (
 )
 
 
-def make(path: Path, transfer: str, *, full: bool = False, parameters: Sequence[str] = ()) -> Path:
-    """A lossless 10-bit HEVC video of the patches in BT.2020, with more parameters of x265."""
+def make(
+    path: Path, transfer: str, *, full: bool = False, parameters: Sequence[str] = (), primaries: str = "bt2020"
+) -> Path:
+    """A lossless 10-bit HEVC video of the patches in BT.2020 or other primaries, with more parameters of x265."""
     coding = Coding("bt2020nc", full, "yuv444p10le")
-    tags = f"range={'pc' if full else 'tv'}:color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc"
+    tags = f"range={'pc' if full else 'tv'}:color_primaries={primaries}:color_trc={transfer}:colorspace=bt2020nc"
     colours = (
-        "colorprim=bt2020",
+        f"colorprim={primaries}",
         f"transfer={transfer}",
         "colormatrix=bt2020nc",
         f"range={'full' if full else 'limited'}",
@@ -45,17 +47,20 @@ def expected(path: Path) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize(
-    ("name", "light"),
+    ("name", "primaries", "light"),
     [
-        ("PQ", ()),
-        ("HLG", ()),
-        ("PQ", ("max-cll=4000,400",)),
-        ("PQ", ("master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(6000000,50)",)),
+        ("PQ", "bt2020", ()),
+        ("HLG", "bt2020", ()),
+        ("PQ", "smpte432", ()),
+        ("HLG", "smpte432", ()),
+        ("PQ", "bt709", ()),
+        ("PQ", "bt2020", ("max-cll=4000,400",)),
+        ("PQ", "bt2020", ("master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(6000000,50)",)),
     ],
-    ids=["pq", "hlg", "light-level", "mastering-display"],
+    ids=["pq", "hlg", "pq-p3", "hlg-p3", "pq-bt709", "light-level", "mastering-display"],
 )
-def test_hdr_is_tone_mapped_as_ffmpeg_does(name: str, light: tuple[str, ...], tmp_path: Path) -> None:
-    path = make(tmp_path / "hdr.mkv", TRANSFERS[name], parameters=light)
+def test_hdr_is_tone_mapped_as_ffmpeg_does(name: str, primaries: str, light: tuple[str, ...], tmp_path: Path) -> None:
+    path = make(tmp_path / "hdr.mkv", TRANSFERS[name], parameters=light, primaries=primaries)
     right = expected(path)
     for image_format, tolerance in (("png", 1), ("jpg", 3)):
         fast, reference = (run(path, format=image_format, engine=engine) for engine in ("fast", "ffmpeg"))
@@ -80,3 +85,13 @@ def test_hdr_is_kept_in_16_bits(name: str, full: bool, number: int, tmp_path: Pa
 def test_sdr_is_not_touched_by_keeping_hdr(clips: Path) -> None:
     path = BY_NAME["h264-10bit.mkv"].make(clips)
     assert run(path, format="png", hdr="keep").images() == run(path, format="png").images()
+
+
+@pytest.mark.parametrize("engine", ["fast", "ffmpeg"])
+@pytest.mark.parametrize("hdr", ["tonemap", "keep"])
+def test_hdr_gives_the_frames_that_are_shown(hdr: str, engine: str, tmp_path: Path) -> None:
+    x265 = "log-level=error:keyint=20:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+    encoder = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", x265, "-pix_fmt", "yuv420p10le")
+    extracted = run(Clip("pq.mkv", encoder).make(tmp_path), format="png", hdr=hdr, engine=engine, fps="5")
+    assert extracted.manifest()["source"]["hdr"] == "PQ"
+    assert [read_number(image) for image in extracted.images()] == list(range(0, 75, 5))

@@ -59,7 +59,7 @@ class VideoDecoder:
         packets.reopen()
         first = self._first_picture(_keyframes(index)[0])
         info = describe(packets.container, packets.stream, first)
-        packets.stream.codec_context.flush_buffers()
+        packets.decoder.flush_buffers()
         return info, _beginning_with(first.pts, index)
 
     def use(self, threads: int) -> None:
@@ -94,7 +94,7 @@ class VideoDecoder:
             if frame.pts in missing:
                 missing.remove(frame.pts)
                 yield frame.pts, frame
-        self._packets.stream.codec_context.flush_buffers()
+        self._packets.decoder.flush_buffers()
 
     def _decode_whole(self) -> None:
         self._whole = self._fed(0, len(self.index.pts) - 1, None)
@@ -119,13 +119,13 @@ class VideoDecoder:
         """The frames that come out of packets `first` to `last`; given `wanted`, not others that nothing refers to."""
         for ordinal, packet in self._packets.read(first, last, self.index):
             keep = wanted is None or not self._disposable or self.index.pts[ordinal] in wanted
-            self._packets.stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
+            self._packets.decoder.skip_frame = "DEFAULT" if keep else "NONREF"
             yield from self._feed(packet)
         yield from self._feed(None)
 
     def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
-            frames = self._packets.stream.codec_context.decode(packet)
+            frames = self._packets.decoder.decode(packet)
         except av.error.FFmpegError:
             self.refused.add(max(self._packets.cursor - 1, 0))
             return []

@@ -20,9 +20,11 @@ DECODERS: Final = frozenset(
     (
         *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg1video", "mpeg2video", "mpeg4", "theora", "mjpeg"),
         *("prores", "dvvideo", "h263", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6f"),
-        *("gif", "png"),
+        *("gif", "png", "libvpx", "libvpx-vp9"),
     )
 )
+ALPHA_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that know of alpha, by the ones of FFmpeg's own that drop it."""
 JOINABLE: Final = frozenset({"mpegts", "mpeg"})
 """Containers that may start their clock anew in the middle."""
 PROTOCOLS: Final = "file"

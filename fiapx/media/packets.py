@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from fiapx.media.formats import DECODER_OPTIONS
 from fiapx.media.model import NOT_SHOWN, Index
-from fiapx.media.probe import open_video
+from fiapx.media.probe import decoder_of, open_video
 
 _FAR: Final = 4 * 1024**2
 """Bytes between two groups of pictures from which on a jump costs less than reading on."""
@@ -37,9 +37,10 @@ class Packets:
     def reopen(self) -> None:
         """Begin anew, also with the decoder. Raises what `open_video` raises."""
         self.container, self.stream = open_video(self._descriptor)
-        self.stream.thread_count = self.threads
-        self.stream.thread_type = "FRAME"
-        self.stream.codec_context.options = DECODER_OPTIONS
+        self.decoder = decoder_of(self.stream)
+        self.decoder.thread_count = self.threads
+        self.decoder.thread_type = "FRAME"
+        self.decoder.options = DECODER_OPTIONS
         self._demuxed = self.container.demux(self.stream)
         self.cursor = 0
 

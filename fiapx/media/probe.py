@@ -12,13 +12,14 @@ import av.subtitles.codeccontext  # PyAV imports these once a video has subtitle
 import av.subtitles.stream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fiapx.core.errors import CorruptMedia, NoVideoStream, UnsupportedCodec, UnsupportedFormat
 from fiapx.media import filters
 from fiapx.media.colours import PRIMARIES, TRANSFERS, UNKNOWN
-from fiapx.media.formats import DECODERS, FORMATS, JOINABLE, MAX_STREAMS, PROTOCOLS, looks_like_video
+from fiapx.media.formats import ALPHA_DECODERS, DECODERS, FORMATS, JOINABLE, MAX_STREAMS, PROTOCOLS, looks_like_video
 from fiapx.media.model import VideoInfo
 
 _BUFFER = 1 << 20
@@ -83,6 +84,17 @@ def _checked(stream: VideoStream) -> VideoStream:
     if name not in DECODERS:
         raise UnsupportedCodec(f"The video codec {name!r} is not supported.")
     return stream
+
+
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own, unless that would drop its alpha, which Matroska keeps beside the pictures."""
+    context = stream.codec_context
+    name = ALPHA_DECODERS.get(context.codec.name) if stream.metadata.get("alpha_mode") == "1" else None
+    if name is None:
+        return context
+    decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    decoder.extradata = context.extradata
+    return decoder
 
 
 def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:

@@ -23,7 +23,7 @@ import ffmpeg
 
 from fiapx.core.errors import CorruptMedia, DecoderFailed, NoSpace
 from fiapx.media.ffmpeg import FFmpeg
-from fiapx.media.formats import DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
+from fiapx.media.formats import ALPHA_DECODERS, DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
 from fiapx.media.process import Supervised, Watch, spawn
 from fiapx.media.segments import Kind
@@ -98,7 +98,7 @@ class Reference:
     def _decoded(self, info: VideoInfo, style: Style, wanted: Sequence[int], kind: Kind) -> Iterator[EncodedFrame]:
         from fiapx.media.draw import Drawing
 
-        graph = self._source().filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
+        graph = self._source(info).filter("select", _any_of(wanted)).filter("showinfo", checksum=0)
         drawing = Drawing(kind, info, style)
         how = drawing.rendering
         for name, arguments in how.filters:
@@ -118,9 +118,11 @@ class Reference:
             times.close()
         yield from (frame for *_, frame in sorted(held))
 
-    def _source(self) -> Any:
+    def _source(self, info: VideoInfo | None = None) -> Any:
         """The video's stream with every safeguard that FFmpeg has."""
         times = {} if self._own_times else {"copyts": None}
+        alpha = info is not None and info.codec in ALPHA_DECODERS and info.pixel_format.startswith("yuva")
+        decoder = {"vcodec": ALPHA_DECODERS[info.codec]} if info is not None and alpha else {}
         source = ffmpeg.input(
             f"file:/dev/fd/{self._file.fileno()}",
             format_whitelist=FORMATS,
@@ -131,6 +133,7 @@ class Reference:
             threads=_THREADS,
             noautorotate=None,
             **times,
+            **decoder,
             **DECODER_OPTIONS,
         )["V:0"]
         # times that FFmpeg makes up may step back: the frame stays the next one to be shown

@@ -109,6 +109,8 @@ _RGBA = "format=rgba,geq=r=200:g=100:b=48:a=X*255/63"
     [
         ("png.mov", ("-c:v", "png", "-pix_fmt", "rgba")),
         ("prores.mov", ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le")),
+        ("vp8.webm", ("-c:v", "libvpx", "-auto-alt-ref", "0", "-crf", "4", "-b:v", "9M", "-pix_fmt", "yuva420p")),
+        ("vp9.webm", ("-c:v", "libvpx-vp9", "-lossless", "1", "-pix_fmt", "yuva420p")),
     ],
 )
 def test_alpha_is_kept_and_jpeg_lies_on_black(name: str, encoder: tuple[str, ...], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from fiapx.media.draw import Drawing
 from fiapx.media.graph import Renderer
 from fiapx.media.ipc import read_index, read_message, write_frame, write_index, write_message
 from fiapx.media.model import EncodedFrame, Run
+from fiapx.media.probe import as_coded
 from fiapx.media.segments import Kind
 from fiapx.media.style import Style
 
@@ -74,8 +75,9 @@ class Studio:
     def frames(self, run: Run, kind: Kind) -> Iterator[EncodedFrame]:
         """The run's frames, finished, as they come out."""
         if kind not in self._drawings:
-            drawing = Drawing(kind, self.decoder.info, self._style)
-            self._drawings[kind] = Renderer(drawing.rendering), drawing
+            info, style = self.decoder.info, self._style
+            renderer = Renderer(lambda frame: Drawing(kind, as_coded(info, frame), style).rendering)
+            self._drawings[kind] = renderer, Drawing(kind, info, style)
         render, drawing = self._drawings[kind]
         for pts, frame in self.decoder.frames(run):
             yield drawing.finish(pts, render(frame))

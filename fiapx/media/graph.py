@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from av.filter import Graph
@@ -12,16 +13,18 @@ from fiapx.media.render import Rendering
 
 
 class Renderer:
-    """Renders the frames of one video, one by one. Runs in the decoder child."""
+    """Renders the frames of one video, one by one, each as `rendering_of` says. Runs in the decoder child."""
 
-    def __init__(self, rendering: Rendering) -> None:
-        self._rendering = rendering
+    def __init__(self, rendering_of: Callable[[VideoFrame], Rendering]) -> None:
+        self._rendering_of = rendering_of
         self._shape: tuple[object, ...] = ()
         self._graph = Graph()
+        self._rendering: Rendering
 
     def __call__(self, frame: VideoFrame) -> Picture:
         shape = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if shape != self._shape:
+            self._rendering = self._rendering_of(frame)
             self._shape, self._graph = shape, self._build(frame)
         self._graph.push(frame)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, cast
 
@@ -109,8 +110,7 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         height=frame.height,
         pixel_format=frame.format.name,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
-        matrix=filters.matrix(int(frame.colorspace), frame.height),
-        full_range=frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj"),
+        **_coding(frame),
         orientation=turn,
         rotation=rotation,
         time_base=time_base,
@@ -122,6 +122,18 @@ def describe(container: InputContainer, stream: VideoStream, frame: VideoFrame) 
         own_start=_own_start(container, stream, start_pts),
         declared_frames=stream.frames if container.format.name == "avi" else 0,
     )
+
+
+def as_coded(info: VideoInfo, frame: VideoFrame) -> VideoInfo:
+    """The same for a later frame, whose samples may mean other colours: a stream may change in the middle."""
+    return replace(info, **_coding(frame))
+
+
+def _coding(frame: VideoFrame) -> dict[str, Any]:
+    return {
+        "matrix": filters.matrix(int(frame.colorspace), frame.height),
+        "full_range": frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj"),
+    }
 
 
 def _own_start(container: InputContainer, stream: VideoStream, start_pts: int) -> int:

@@ -98,3 +98,33 @@ def test_edges_lie_at_the_same_place_in_every_format(tmp_path: Path) -> None:
         share = (row - row[-1]) / (row[0] - row[-1])
         places.append(share[:, :2].sum(axis=0))
     assert np.abs(np.array(places) - PATCH // 2).max() < 0.25
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpg", "webp"])
+def test_colours_stay_right_where_the_coding_changes(image_format: str, tmp_path: Path) -> None:
+    """By the tags of each picture, and by its size where it has none."""
+    codings = Coding("smpte170m", False), Coding("bt709", False), Coding("bt709", True), Coding("smpte170m", True)
+    changing = tmp_path / "tags.mkv"
+    streams = [_annex_b(coding.make(tmp_path)) for coding in codings]
+    ffmpeg("-f", "h264", "-r", "5", "-i", "pipe:0", "-c", "copy", str(changing), data=b"".join(streams))
+    images = run(changing, format=image_format, quality=100, engine="fast", every=0.2).images()
+    assert len(images) == len(codings)
+    for image in images:
+        assert np.abs(middles(image) - COLOURS).max() <= 2
+
+
+def test_untagged_pictures_go_by_their_own_height(tmp_path: Path) -> None:
+    colour = (200, 40, 120)
+    parts = []
+    for size, matrix in (("640x480", "smpte170m"), ("1280x720", "bt709")):
+        still = f"color=0x{bytes(colour).hex()}:s={size}:d=1:r=5,scale=out_color_matrix={matrix}:flags=accurate_rnd"
+        parts.append(ffmpeg("-f", "lavfi", "-i", f"{still},format=yuv420p", "-c:v", "libx264", "-qp", "0",
+                            "-f", "h264", "pipe:1"))  # fmt: skip
+    path = tmp_path / "sizes.mkv"
+    ffmpeg("-f", "h264", "-r", "5", "-i", "pipe:0", "-c", "copy", str(path), data=b"".join(parts))
+    for image in run(path, format="png", engine="fast", fps=1).images():
+        assert np.abs(np.asarray(Image.open(io.BytesIO(image)))[240, 320].astype(int) - colour).max() <= 2
+
+
+def _annex_b(path: Path) -> bytes:
+    return ffmpeg("-i", str(path), "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264", "pipe:1")

@@ -1,33 +1,35 @@
 """Side by side on one machine, on private servers: fiapx's services, and a Celery worker that calls FFmpeg.
 
-    python -m benchmarks.service [--only jobs] [--only gateway] [--only workers] [--rounds 5] [--clips 200]
+    python -m benchmarks.service [--only uploads|jobs|gateway|workers]... [--rounds 5] [--clips 200] [--mib 1024]
 
-`jobs`: one-second clips, first all at once (jobs a second), then one after the other (latency from accepted to
-completed). `gateway`: a cheap request through the gateway against the bare service. `workers`: one, two and four
-workers with one decoder each, on many small videos and on one large. Prints medians. Needs Debian's postgresql,
-rabbitmq-server, redis-server and wrk, and celery.
+`uploads`: see benchmarks.uploads. `jobs`: one-second clips, first all at once (jobs a second, and p50 and p95 from
+accepted to completed), then one after the other (idle). `gateway`: a cheap request through the gateway against the
+bare service. `workers`: one, two and four workers with one decoder each, on many small videos and on one large. Prints
+medians; whoever is compared is first in every other round. Needs Debian's postgresql, rabbitmq-server, redis-server
+and wrk, celery, and npm for the peer of uploads.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import httpx
 
-from benchmarks.celery_peer import RATE, app, extract
+from benchmarks import uploads
+from benchmarks.celery_peer import RATE, Batch, Peer
 from scripts.stack import Stack, running
 
 _API: Final = "/api/v1"
@@ -37,8 +39,8 @@ _SETTINGS: Final = {
     "FIAPX_BCRYPT_ROUNDS": "4",
     "FIAPX_LOG_LEVEL": "WARNING",
 }
-_IDLE: Final = 30
-"""Jobs one after the other."""
+_REST: Final = 0.3
+"""Seconds between two jobs, one after the other."""
 _LOAD: Final = 10
 """Seconds of requests to each."""
 _CONNECTIONS: Final = 8
@@ -70,6 +72,14 @@ class Client:
     def state(self, job_id: str) -> str:
         return str(self.http.get(f"/jobs/{job_id}").raise_for_status().json()["state"])
 
+    def latency(self, job_id: str) -> float:
+        """Seconds from accepted to completed. Raises RuntimeError for a job that failed."""
+        job = self.http.get(f"/jobs/{job_id}").raise_for_status().json()
+        if job["state"] != "completed":
+            raise RuntimeError(f"job {job_id} is {job['state']}")
+        begin, end = (datetime.fromisoformat(job[name]) for name in ("created_at", "finished_at"))
+        return (end - begin).total_seconds()
+
     def unfinished(self) -> bool:
         return any(self.http.get("/jobs", params={"state": state}).json()["items"] for state in ("queued", "running"))
 
@@ -95,99 +105,82 @@ def clip(folder: Path, seconds: int, size: str) -> Path:
     return path
 
 
-def jobs(folder: Path, rounds: int, clips: int) -> None:
+def jobs(folder: Path, options: argparse.Namespace) -> None:
     """fiapx against Celery."""
-    video = clip(folder, 1, "640x360")
-    ours, theirs = [], []
-    with stack(folder / "stack", {"FIAPX_CONCURRENCY": "2"}) as (services, client), peer(folder, services) as store:
-        for name in range(clips):
-            (store / f"{name}.mp4").write_bytes(video.read_bytes())
-        for number in range(rounds):
-            ours.append(throughput(client, video, clips, f"round {number}"))
-            theirs.append(peer_throughput(store, clips, number))
-        slow, fast = idle(client, video), peer_idle(store)
-    print(f"{'':24}{'jobs/s':>8}{'idle p50 s':>12}{'idle p95 s':>12}")
-    row("Celery and FFmpeg", clips / statistics.median(theirs), *fast)
-    row("fiapx", clips / statistics.median(ours), *slow)
-    print(f"ratio {statistics.median(theirs) / statistics.median(ours):.2f}")
+    video, clips = clip(folder, 1, "640x360"), options.clips
+    found: dict[str, list[Batch]] = {"Celery and FFmpeg": [], "fiapx": []}
+    idle: dict[str, list[float]] = {name: [] for name in found}
+    with (
+        stack(folder / "stack", {"FIAPX_CONCURRENCY": "2"}) as (services, client),
+        Peer(folder, services.rabbit.url) as peer,
+    ):
+        peer.take(video, clips)
+        many: dict[str, Callable[[str], Batch]] = {
+            "Celery and FFmpeg": peer.batch,
+            "fiapx": partial(batch, client, video, clips),
+        }
+        one: dict[str, Callable[[str], float]] = {
+            "Celery and FFmpeg": peer.single,
+            "fiapx": partial(single, client, video),
+        }
+        for number in range(options.rounds):
+            for name in turn(found, number):
+                found[name].append(many[name](f"round {number}"))
+        for number in range(options.idle):
+            for name in turn(idle, number):
+                time.sleep(_REST)
+                idle[name].append(one[name](f"idle {number}"))
+    print(f"{'':24}{'jobs/s':>8}{'p50 s':>12}{'p95 s':>12}{'idle p50 s':>12}{'idle p95 s':>12}")
+    for name, batches in found.items():
+        waited = [seconds for _, each in batches for seconds in each]
+        row(name, clips / typical(batches), *ends(waited), *ends(idle[name]))
+    print(f"ratio {typical(found['Celery and FFmpeg']) / typical(found['fiapx']):.2f}")
+
+
+def turn(names: Iterable[str], number: int) -> list[str]:
+    """The order of a round: each one is first as often as last."""
+    return list(names)[:: -1 if number % 2 else 1]
+
+
+def typical(batches: list[Batch]) -> float:
+    """The median of their seconds."""
+    return statistics.median(seconds for seconds, _ in batches)
 
 
 def row(name: str, *numbers: float) -> None:
     print(f"{name:24}{numbers[0]:8.2f}" + "".join(f"{number:12.3f}" for number in numbers[1:]), flush=True)
 
 
-def throughput(client: Client, video: Path, clips: int, label: str) -> float:
-    """Seconds from the first job that is asked for to the end of the last."""
+def batch(client: Client, video: Path, clips: int, label: str) -> Batch:
+    """All at once; from accepted to completed by the service's own clock."""
     videos = [client.upload(video, f"{label} {number}.mp4") for number in range(clips)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda video_id: client.job(video_id, fps=RATE), videos))
+        ids = list(pool.map(lambda video_id: client.job(video_id, fps=RATE), videos))
     until(lambda: not client.unfinished(), 0.1)  # which is asked of the service that is measured
-    return time.perf_counter() - begin
+    spent = time.perf_counter() - begin
+    return spent, [client.latency(job_id) for job_id in ids]
 
 
-def idle(client: Client, video: Path) -> tuple[float, float]:
-    """p50 and p95 of the seconds between accepted and completed."""
-    times = []
-    for number in range(_IDLE):
-        time.sleep(0.3)
-        times.append(single(client, video, f"idle {number}.mp4"))
-    return percentile(times, 50), percentile(times, 95)
+def ends(values: list[float]) -> tuple[float, float]:
+    """p50 and p95."""
+    return percentile(values, 50), percentile(values, 95)
 
 
 def percentile(values: list[float], number: int) -> float:
     return statistics.quantiles(values, n=100)[number - 1]
 
 
-@contextmanager
-def peer(folder: Path, services: Stack) -> Iterator[Path]:
-    """A Celery worker on the same RabbitMQ, with a folder of its own."""
-    store = folder / "peer"
-    store.mkdir()
-    os.environ |= {"BENCH_BROKER": services.rabbit.url, "BENCH_STORE": str(store)}
-    command = [sys.executable, "-m", "celery", "--app", "benchmarks.celery_peer", "--quiet"]
-    worker = subprocess.Popen([*command, "worker", "--concurrency", "2", "--loglevel", "ERROR"])
-    try:
-        yield store
-    finally:
-        worker.terminate()
-        worker.wait()
-
-
-def ask(video: str, result: str) -> None:
-    app.conf.broker_url = os.environ["BENCH_BROKER"]
-    extract.delay(video, result)
-
-
-def peer_throughput(store: Path, clips: int, number: int) -> float:
-    begin = time.perf_counter()
-    for name in range(clips):
-        ask(f"{name}.mp4", f"{number}-{name}.zip")
-    until(lambda: len(list(store.glob(f"{number}-*.zip"))) == clips, 0.1)
-    return time.perf_counter() - begin
-
-
-def peer_idle(store: Path) -> tuple[float, float]:
-    times = []
-    for number in range(_IDLE):
-        time.sleep(0.3)
-        begin = time.perf_counter()
-        ask("0.mp4", f"idle-{number}.zip")
-        until((store / f"idle-{number}.zip").exists)
-        times.append(time.perf_counter() - begin)
-    return percentile(times, 50), percentile(times, 95)
-
-
-def gateway(folder: Path, rounds: int, _clips: int) -> None:
+def gateway(folder: Path, options: argparse.Namespace) -> None:
     """A list of jobs, as fast as eight connections ask for it: each passed on, then with the answers that are kept."""
     print(f"{'':24}{'requests/s':>12}{'p99 ms':>12}")
     for label, seconds in (("nothing kept", "0"), ("kept for 5 s", "5")):
         found: dict[str, list[tuple[float, float]]] = {"service": [], "gateway": []}
         with stack(folder / label, {"FIAPX_CACHE_TTL_JOBS": seconds}) as (services, client):
             urls = {"service": services.of("processing")[0].url, "gateway": services.url}
-            for _ in range(rounds):
-                for name, url in urls.items():
-                    found[name].append(load(url, client.headers))
+            for number in range(options.rounds):
+                for name in turn(urls, number):
+                    found[name].append(load(urls[name], client.headers))
         for name, values in found.items():
             row(f"{name}, {label}", *map(statistics.median, zip(*values, strict=True)))
 
@@ -207,17 +200,17 @@ def load(url: str, headers: Mapping[str, str]) -> tuple[float, float]:
     return float(speed[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]]
 
 
-def workers(folder: Path, rounds: int, clips: int) -> None:
+def workers(folder: Path, options: argparse.Namespace) -> None:
     """More workers, each with one decoder."""
     small, large = clip(folder, 1, "640x360"), clip(folder, 120, "1280x720")
     print(f"{'':24}{'small jobs/s':>14}{'large s':>10}")
     for number in (1, 2, 4):
         settings = {"FIAPX_CORES": "1", "FIAPX_PART": "400"}
         with stack(folder / f"stack-{number}", settings, number) as (_, client):
-            many = [throughput(client, small, clips, f"round {each}") for each in range(rounds)]
-            one = [single(client, large, f"large {each}.mp4") for each in range(rounds)]
+            many = [batch(client, small, options.clips, f"round {each}") for each in range(options.rounds)]
+            one = [single(client, large, f"large {each}.mp4") for each in range(options.rounds)]
         name = f"{number} worker{'s' if number > 1 else ''}"
-        print(f"{name:24}{clips / statistics.median(many):14.2f}{statistics.median(one):10.2f}", flush=True)
+        print(f"{name:24}{options.clips / typical(many):14.2f}{statistics.median(one):10.2f}", flush=True)
 
 
 def single(client: Client, video: Path, name: str) -> float:
@@ -229,7 +222,12 @@ def single(client: Client, video: Path, name: str) -> float:
     return time.perf_counter() - begin
 
 
-GROUPS: Final = {"jobs": jobs, "gateway": gateway, "workers": workers}
+def resumable(_folder: Path, options: argparse.Namespace) -> None:
+    """Ours against @tus/server."""
+    uploads.compare(options.mib, options.rounds)
+
+
+GROUPS: Final = {"uploads": resumable, "jobs": jobs, "gateway": gateway, "workers": workers}
 
 
 def main() -> None:
@@ -237,11 +235,13 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=GROUPS, help="a group; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--idle", type=int, default=30, help="jobs one after the other; two or more")
+    parser.add_argument("--mib", type=int, default=1024, help="of an upload")
     options = parser.parse_args()
     for name in options.only or GROUPS:
         with tempfile.TemporaryDirectory(prefix="fiapx-bench-") as folder:
             print(f"-- {name}", flush=True)
-            GROUPS[name](Path(folder), options.rounds, options.clips)
+            GROUPS[name](Path(folder), options)
 
 
 if __name__ == "__main__":

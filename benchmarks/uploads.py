@@ -4,7 +4,8 @@
 
 Ours are `serve gateway`, `serve auth` and `serve processing` on private PostgreSQL, RabbitMQ and Redis: two hops, a
 token that is verified twice, SHA-256, everything on stable storage before the answer, and a video in the database. The
-peer is one process that writes a file. The client is the same: one body, by sendfile(2). Rounds alternate; medians.
+peer is one process that writes a file; where npm is missing, ours are measured alone. The client is the same: one body,
+by sendfile(2). Rounds alternate; medians.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import os
 import re
 import select
+import shutil
 import socket
 import statistics
 import subprocess
@@ -20,7 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -88,7 +91,6 @@ def peer(folder: Path) -> Iterator[tuple[str, int]]:
     subprocess.run(["npm", "install", "--silent", *packages], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     (folder / "peer.js").write_text(_PEER)
     port, store = free_port(), folder / "store"
-    store.mkdir()
     with subprocess.Popen(["node", "peer.js", store, str(port)], cwd=folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         select.select([process.stdout], [], [], 30)
@@ -117,9 +119,10 @@ def warm(folder: Path, size: int) -> None:
     os.sync()
 
 
-def measure(stack: Stack, node: tuple[str, int], content: Path, store: Path, rounds: int) -> dict[str, list[float]]:
+def measure(
+    stack: Stack, node: tuple[str, int] | None, content: Path, store: Path, rounds: int
+) -> dict[str, list[float]]:
     """The seconds of each round by name; the first round of each is for warming up."""
-    seconds: dict[str, list[float]] = {"fiapx": [], "@tus/server": []}
     with User.registered(stack.url) as ana:
         token = {"Authorization": f"Bearer {ana.tokens['access_token']}"}
 
@@ -129,13 +132,16 @@ def measure(stack: Stack, node: tuple[str, int], content: Path, store: Path, rou
                 ana.client.delete(f"/videos/{video['id']}").raise_for_status()
             return spent
 
-        def theirs() -> float:
-            spent = upload(node[0], "/files", content, {})
+        def theirs(base: str) -> float:
+            spent = upload(base, "/files", content, {})
             for path in store.iterdir():
                 path.unlink()
             return spent
 
-        ways: list[tuple[str, Callable[[], float]]] = [("fiapx", ours), ("@tus/server", theirs)]
+        ways: list[tuple[str, Callable[[], float]]] = [("fiapx", ours)]
+        if node is not None:
+            ways.append(("@tus/server", partial(theirs, node[0])))
+        seconds: dict[str, list[float]] = {name: [] for name, _ in ways}
         for number in range(rounds + 1):
             for name, way in ways if number % 2 else reversed(ways):
                 warm(store, content.stat().st_size)
@@ -145,17 +151,34 @@ def measure(stack: Stack, node: tuple[str, int], content: Path, store: Path, rou
     return seconds
 
 
-def report(stack: Stack, node: tuple[str, int], seconds: dict[str, list[float]], size: int) -> None:
-    memory = {"fiapx": peak(stack.roles["gateway-1"].pid), "@tus/server": peak(node[1])}
+def report(stack: Stack, node: tuple[str, int] | None, seconds: dict[str, list[float]], size: int) -> None:
+    memory = {"fiapx": peak(stack.roles["gateway-1"].pid)} | ({"@tus/server": peak(node[1])} if node else {})
     print(f"| {'':<12} | MB/s, median | MB/s, each | peak memory |\n|---|---|---|---|")
     for name, spent in seconds.items():
         rates = [size / 1e6 / one for one in spent]
         each = ", ".join(f"{rate:.0f}" for rate in rates)
         print(f"| {name:<12} | {statistics.median(rates):.0f} | {each} | {memory[name]:.0f} MB |")
-    ratio = statistics.median(seconds["@tus/server"]) / statistics.median(seconds["fiapx"])
-    print(
-        f"\nratio {ratio:.2f}; processing's peak {peak(stack.roles['processing-1'].pid):.0f} MB; load {os.getloadavg()}"
-    )
+    middle = {name: statistics.median(spent) for name, spent in seconds.items()}
+    ratio = f"ratio {middle['@tus/server'] / middle['fiapx']:.2f}" if node else "no npm, so nothing to compare with"
+    print(f"\n{ratio}; processing's peak {peak(stack.roles['processing-1'].pid):.0f} MB; load {os.getloadavg()}")
+
+
+def compare(mib: int, rounds: int) -> None:
+    """Print the speeds of uploads of so many MiB."""
+    with tempfile.TemporaryDirectory(prefix="fiapx-uploads-") as temporary, ExitStack() as opened:
+        folder = Path(temporary)
+        content, node_folder = folder / "content", folder / "node"
+        with content.open("wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(MIB))
+        (node_folder / "store").mkdir(parents=True)
+        log = opened.enter_context((folder / "log").open("w"))
+        node = opened.enter_context(peer(node_folder)) if shutil.which("npm") else None
+        settings = {"FIAPX_ACCESS_TTL": "86400"}
+        stack = opened.enter_context(
+            running(folder / "stack", lambda name, line: print(name, line, file=log), settings=settings)
+        )
+        report(stack, node, measure(stack, node, content, node_folder / "store", rounds), mib * MIB)
 
 
 def main() -> None:
@@ -163,22 +186,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fiapx-uploads-") as temporary:
-        folder = Path(temporary)
-        content = folder / "content"
-        with content.open("wb") as file:
-            for _ in range(options.mib):
-                file.write(os.urandom(MIB))
-        (folder / "node").mkdir()
-        log = (folder / "log").open("w")
-        settings = {"FIAPX_ACCESS_TTL": "86400"}
-        with (
-            log,
-            peer(folder / "node") as node,
-            running(folder / "stack", lambda name, line: print(name, line, file=log), settings=settings) as stack,
-        ):
-            seconds = measure(stack, node, content, folder / "node" / "store", options.rounds)
-            report(stack, node, seconds, options.mib * MIB)
+    compare(options.mib, options.rounds)
 
 
 if __name__ == "__main__":

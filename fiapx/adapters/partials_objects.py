@@ -43,6 +43,13 @@ class ObjectPartials:
             writer.commit()
         return running.hexdigest()
 
+    def holds(self, upload_id: str, size: int) -> bool:
+        try:
+            self._chain(upload_id, size)
+        except NotFound:
+            return False
+        return True
+
     def discard(self, upload_id: str) -> None:
         for key, _ in list(self._storage.list(f"{_FOLDER}/{upload_id}/")):
             self._storage.delete(key)

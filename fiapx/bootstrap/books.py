@@ -22,7 +22,7 @@ def auditing(settings: Settings, *, quick: bool) -> Iterator[Audit]:
     with Servers(settings) as servers, service_database(settings, "processing") as engine:
         store = Store(Transitions(engine, Event(), "", MemoryCache()))
         swept = settings.sweep_age + 2 * settings.sweep_interval  # the sweeper had its chance
-        yield Audit(store, engine, servers.storage, orphan_age=swept, quick=quick)
+        yield Audit(store, engine, servers.storage, servers.partials, orphan_age=swept, quick=quick)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from fiapx.cli import options as flags
 from fiapx.cli.batch import Batch
 from fiapx.cli.engine import Engine
 from fiapx.cli.inputs import Inputs, check_readable, expand, opened, source_name
-from fiapx.cli.outputs import STDOUT, PartFile, PipeOutput, check_free, destinations, sinks_for
+from fiapx.cli.outputs import STDOUT, Existing, PartFile, PipeOutput, check_other, destinations, sinks_for
 from fiapx.cli.selection import extraction
 from fiapx.cli.signals import cancel_on_signals
 from fiapx.cli.terminal import Terminal
@@ -53,27 +52,26 @@ def extract(
     terminal.json = as_json
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other")
-    batch = Batch(terminal)
+    existing, batch = Existing(overwrite, skip_existing), Batch(terminal)
     with cancel_on_signals() as cancelled:
         if estimate:
             engine = Engine.of(terminal, chosen, jobs, cancelled)
-            _estimate(engine, expand(videos), output, batch)
+            _estimate(engine, expand(videos), output, existing, batch)
         else:
             with any_spare() as spare:  # gets ready while the options are read
                 engine = Engine.of(terminal, chosen, jobs, cancelled)
                 inputs = expand(videos)
                 sinks = sinks_for(inputs.stems, output, terminal, several=inputs.several)
                 for video, sink in sinks.items():
-                    run = Run(engine, spare, video, sink, overwrite=overwrite, skip_existing=skip_existing)
-                    batch.attempt(video, run.into)
+                    batch.attempt(video, Run(engine, spare, video, sink, existing).into)
     batch.finish()
 
 
-def _estimate(engine: Engine, inputs: Inputs, output: str | None, batch: Batch) -> None:
+def _estimate(engine: Engine, inputs: Inputs, output: str | None, existing: Existing, batch: Batch) -> None:
     from fiapx.cli.estimating import Estimates
 
     targets = {} if output == STDOUT else destinations(inputs.stems, output, several=inputs.several)
-    estimates = Estimates(engine)
+    estimates = Estimates(engine, existing)
     for video in inputs.stems:
         batch.attempt(video, partial(estimates.of, video, targets.get(video)))
 
@@ -86,15 +84,15 @@ class Run:
     spare: Spare
     video: str
     sink: Path | PipeOutput
-    overwrite: bool
-    skip_existing: bool
+    existing: Existing
 
     def into(self, report: dict[str, Any]) -> None:
         """Extract, and add what there is to tell to the report."""
         if self.engine.cancelled.is_set():
             raise Cancelled
         report["output"] = STDOUT if isinstance(self.sink, PipeOutput) else str(self.sink)
-        if self._is_there():
+        check_readable(self.video, self.engine.terminal)  # a wrong name is told before an output that exists
+        if self.existing.skips(self.sink):
             report["skipped"] = True
             self.engine.terminal.say(visible(f"{self.sink}: skipped, since it exists"))
             return
@@ -111,14 +109,6 @@ class Run:
             "seconds": round(time.monotonic() - began, 3),
         }
 
-    def _is_there(self) -> bool:
-        """Whether the output is left as it is. A wrong name is told before an output that exists."""
-        check_readable(self.video, self.engine.terminal)
-        if self.skip_existing and isinstance(self.sink, Path) and self.sink.is_file():
-            return True
-        check_free(self.sink, overwrite=self.overwrite)
-        return False
-
     def _opened(self) -> AbstractContextManager[BinaryIO]:
         return opened(self.video, self.engine.terminal, self.engine.cancelled)
 
@@ -133,8 +123,7 @@ class Run:
 
     def _to_file(self, target: Path) -> Result:
         with self._opened() as file:
-            if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
-                raise UsageError(f"the output {str(target)!r} is the video itself")
+            check_other(target, file)
             with PartFile(target) as part:
                 result = self._extract(file, part)
                 part.commit()

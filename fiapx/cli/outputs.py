@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -77,6 +78,27 @@ def check_free(target: Path | PipeOutput, *, overwrite: bool) -> None:
         raise UsageError(f"{str(target)!r} is a folder")
     if target.is_file() and not overwrite:
         raise OutputExists(f"{str(target)!r} exists already", hint="Give --overwrite to replace it.")
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What the user wants of outputs that are there already."""
+
+    overwrite: bool
+    skip: bool
+
+    def skips(self, target: Path | PipeOutput) -> bool:
+        """Whether the target is left as it is. Raises what `check_free` does."""
+        if self.skip and isinstance(target, Path) and target.is_file():
+            return True
+        check_free(target, overwrite=self.overwrite)
+        return False
+
+
+def check_other(target: Path, video: BinaryIO) -> None:
+    """Raises UsageError if the target is the video itself."""
+    if target.exists() and os.path.samestat(os.fstat(video.fileno()), target.stat()):
+        raise UsageError(f"the output {str(target)!r} is the video itself")
 
 
 class PartFile:

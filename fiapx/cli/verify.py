@@ -13,7 +13,7 @@ from fiapx.core.errors import Inconsistent
 
 def verify(
     ctx: typer.Context,
-    quick: Annotated[bool, typer.Option("--quick", help="Look whether objects are there; do not read them.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look whether objects are there, in their sizes.")] = False,
     as_json: flags.AsJson = False,
 ) -> None:
     """Prove that nothing is lost: every row has its object, whole, and every accepted job one end.

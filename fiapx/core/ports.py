@@ -120,6 +120,10 @@ class Partials(Protocol):
         Returns their hex SHA-256, where they had to be read for that. Raises NotFound, NoSpace."""
         ...
 
+    def holds(self, upload_id: str, size: int) -> bool:
+        """Are the first `size` bytes there, for somebody to go on after them?"""
+        ...
+
     def discard(self, upload_id: str) -> None:
         """Delete what there is."""
         ...

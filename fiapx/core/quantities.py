@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _UNITS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "min": Fraction(60), "h": Fraction(3600)}
 _UNIT_TIME = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|min|s|m|h))+")
@@ -15,6 +15,9 @@ _CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _PLAIN = re.compile(r"\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?)?")
 _MAX_TEXT = 64
 MAX_POSITIONS = 1000
+_From0 = Annotated[float, Field(ge=0)]
+_Above0 = Annotated[float, Field(gt=0)]
+"""Numbers in JSON, beside text."""
 
 
 def parse_number(value: Any) -> Fraction:
@@ -62,21 +65,26 @@ def _positive(number: Fraction) -> Fraction:
 _as_text = PlainSerializer(str, return_type=str)
 Rate = Annotated[
     Fraction,
-    BeforeValidator(lambda value: _positive(parse_number(value))),
+    BeforeValidator(
+        lambda value: _positive(parse_number(value)),
+        json_schema_input_type=_Above0 | Annotated[str, Field(examples=["1", "0.5", "30000/1001"])],
+    ),
     _as_text,
-    WithJsonSchema({"type": "string", "examples": ["1", "0.5", "30000/1001"]}),
 ]
 Interval = Annotated[
     Fraction,
-    BeforeValidator(lambda value: _positive(parse_time(value))),
+    BeforeValidator(
+        lambda value: _positive(parse_time(value)),
+        json_schema_input_type=_Above0 | Annotated[str, Field(examples=["2s", "1m30s"])],
+    ),
     _as_text,
-    WithJsonSchema({"type": "string", "examples": ["2s", "1m30s"]}),
 ]
 Time = Annotated[
     Fraction,
-    BeforeValidator(parse_time),
+    BeforeValidator(
+        parse_time, json_schema_input_type=_From0 | Annotated[str, Field(examples=["90", "1m30s", "01:02:03.5"])]
+    ),
     _as_text,
-    WithJsonSchema({"type": "string", "examples": ["90", "1m30s", "01:02:03.5"]}),
 ]
 
 
@@ -111,12 +119,11 @@ def _position(value: Any) -> Position:
 
 Positions = Annotated[
     tuple[Position, ...],
-    BeforeValidator(parse_positions),
-    PlainSerializer(lambda positions: [str(position) for position in positions], return_type=list[str]),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
-            "examples": [["10", "1m30s", "50%"], "10,1m30s,50%"],
-        }
+    BeforeValidator(
+        parse_positions,
+        json_schema_input_type=Annotated[list[_From0 | str], Field(min_length=1, max_length=MAX_POSITIONS)]
+        | _From0
+        | Annotated[str, Field(examples=["10,1m30s,50%"])],
     ),
+    PlainSerializer(lambda positions: [str(position) for position in positions], return_type=list[str]),
 ]

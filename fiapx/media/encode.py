@@ -71,8 +71,8 @@ def png(picture: Picture) -> bytes:
 
 
 def _clear_registers() -> None:
-    """ISA-L leaves something in the upper halves of the vector registers. While it is there, SSE's instructions take twice
-    as long on some processors, and much of decoding is those; the end of a loop of numpy's clears it away.
+    """ISA-L leaves something in the upper halves of the vector registers. While it is there, SSE's instructions take
+    twice as long on some processors, and much of decoding is those; the end of a loop of numpy's clears it away.
     """
     np.subtract(_LONG_ENOUGH, _LONG_ENOUGH)
 

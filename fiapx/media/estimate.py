@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final, cast
 
 from fiapx.core.cores import granted_cores
-from fiapx.core.errors import NoFrames
+from fiapx.core.errors import NoFrames, OutputTooLarge
 from fiapx.core.options import ExtractOptions
+from fiapx.core.text import size
 from fiapx.media import plan
 from fiapx.media.archive import Archive, frame_name
 from fiapx.media.choose import choose
@@ -26,6 +27,7 @@ from fiapx.media.pictures import Pictures
 from fiapx.media.pool import Pool, decoding
 from fiapx.media.process import Watch
 from fiapx.media.segments import Kind, Segment
+from fiapx.media.sheet import Sheets
 
 _FEW: Final = 16
 """Samples that are taken first."""
@@ -37,8 +39,10 @@ _BUDGET: Final = 3.0
 _PACKETS: Final = 1600
 _FRAMES: Final = 128
 """What the first samples hold at most, together: long groups of pictures are not decoded to their ends."""
-_OVERHEAD: Final = 620
-"""Bytes that a frame takes beside its image: two headers in the ZIP, a line in each manifest."""
+_OVERHEAD: Final = 470
+"""Bytes that a frame takes beside its entry: its header in the directory, a line in each manifest."""
+_FIXED: Final = 1200
+"""Bytes of a ZIP without frames: the heads of the manifests, and what the ZIP needs for them."""
 _HASHED: Final = 16 * 1024**2
 
 
@@ -63,7 +67,8 @@ def estimate(
     cancelled: threading.Event | None = None,
     jobs: int | None = None,
 ) -> Estimate:
-    """Estimate what `extract` would do with the same arguments. Raises what it would, as far as that shows by now."""
+    """Estimate what `extract` would do with the same arguments. Raises what it would, as far as that shows by now:
+    OutputTooLarge, unless there is but an upper bound."""
     watch, began, processes = Watch(limits.timeout, cancelled), time.monotonic(), jobs or granted_cores()
     with decoding(source, options, limits, watch, processes, None) as pool:
         pictures = Pictures(pool, source, options, limits, ffmpeg, watch)
@@ -80,34 +85,53 @@ def estimate(
         watch.check()
     if not packed.frames:
         raise NoFrames
-    digest = _digest_seconds(source)
-    return Estimate(
+    digest, sampled = _digest_seconds(source), packed.frames
+    found = Estimate(
         frames=len(choice.wanted),
         at_most=options.cleans or options.scenes is not None,
-        size=round(len(choice.wanted) * (packed.size / packed.frames + _OVERHEAD)),
+        size=round(len(choice.wanted) * (packed.close() / sampled + _OVERHEAD)) + _FIXED,
         seconds=ready + max(seconds + digest / processes, digest),
-        sampled=packed.frames,
+        sampled=sampled,
     )
+    if found.size > limits.max_output_bytes and not found.at_most:
+        needs, allowed = size(found.size), size(limits.max_output_bytes)
+        raise OutputTooLarge(
+            f"The ZIP of {found.frames} frames needs about {needs}; {allowed} are allowed.",
+            hint="Lower --fps, --width or --quality.",
+        )
+    return found
 
 
 class _Packed:
-    """The frames of the samples, which go into a ZIP that nobody keeps, since that takes its time too."""
+    """The frames of the samples, which go into a ZIP that nobody keeps, since that takes its time too; and into contact
+    sheets of their own, where such are wanted."""
 
     def __init__(self, options: ExtractOptions) -> None:
-        self._archive = Archive(_Nowhere(), sys.maxsize)
+        self._output = _Nowhere()
+        self._archive = Archive(self._output, sys.maxsize)
+        self._sheets = Sheets(self._archive) if options.sheet else None
         self._extension = options.format
         self.frames = 0
-        self.size = 0
-        """Bytes of all images."""
 
     def add(self, frame: EncodedFrame) -> None:
         self.frames += 1
-        self.size += len(frame.data)
         self._archive.add(frame_name(self.frames, Fraction(), self._extension), frame.data)
+        if self._sheets:
+            self._sheets.add(Fraction(), frame.width, frame.height, frame.tile)
+
+    def close(self) -> int:
+        """Bytes of all entries."""
+        if self._sheets:
+            self._sheets.close(Fraction())
+        return self._output.taken
 
 
 class _Nowhere:
+    def __init__(self) -> None:
+        self.taken = 0
+
     def write(self, data: bytes | memoryview, /) -> int:
+        self.taken += len(data)
         return len(data)
 
 

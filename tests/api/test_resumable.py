@@ -195,6 +195,15 @@ def test_pieces_become_a_video(service: Processing, client: httpx.Client) -> Non
     assert service.registry.get_sample_value("fiapx_uploads_total") == 1
 
 
+def test_metadata_is_told_as_it_was_sent(client: httpx.Client) -> None:
+    sent = metadata(filename="../férias.mp4", relativePath="", thumbnail="x") + ", odd /w=="
+    where = create(client, 5, Upload_Metadata=sent).headers["location"]
+    assert client.head(where, headers=TUS).headers["upload-metadata"] == sent
+    assert patch(client, where, 0, b"12345").status_code == 204
+    assert client.head(where, headers=TUS).headers["upload-metadata"] == sent, "as a video, too"
+    assert "upload-metadata" not in client.head(create(client).headers["location"], headers=TUS).headers
+
+
 def test_options_make_a_job(service: Processing, client: httpx.Client) -> None:
     meta = metadata(filename="clip.mp4", options=json.dumps({"fps": "2", "format": "png"}), fresh="true")
     answer = create(client, content=CONTENT, Upload_Metadata=meta)

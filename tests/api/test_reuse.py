@@ -9,6 +9,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from fiapx.core.options import ExtractOptions
 from tests.processing_kit import BOB, Processing
 
 
@@ -112,3 +113,14 @@ def test_the_document_tells_of_it(service: Processing) -> None:
         fresh = contents[kind]["schema"]["properties"]["fresh"]
         assert (fresh["type"], fresh["default"]) == ("boolean", False)
     assert "reused_from" in document["components"]["schemas"]["JobView"]["properties"]
+
+
+def test_the_document_lists_every_option(service: Processing) -> None:
+    contents = service.app.openapi()["paths"]["/jobs"]["post"]["requestBody"]["content"]
+    form = contents["multipart/form-data"]["schema"]["properties"]
+    body = contents["application/json"]["schema"]["properties"]["options"]["properties"]
+    assert set(body) == set(ExtractOptions.model_fields) == set(form) - {"file", "fresh"}
+    for options in (form, body):
+        for name in ("fps", "every", "start", "end"):
+            assert [kind["type"] for kind in options[name]["anyOf"]] == ["number", "string", "null"], name
+        assert [kind["type"] for kind in options["at"]["anyOf"]] == ["array", "number", "string", "null"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -255,6 +256,17 @@ def test_an_older_writer_writes_in_vain(place: Place) -> None:
     assert place.content() == b"good bytes!"
 
 
+def test_an_older_writer_that_comes_late_takes_nothing(place: Place) -> None:
+    place.add(0, 1, b"good ")
+    place.add(5, 3, b"bytes")
+    with suppress(InUse), place.partials.append(ID, 5, 2, force=True) as late:
+        late.write(b"bad")
+        late.sync()
+    place.add(10, 4, b"!")
+    place.partials.assemble(ID, KEY, 11)
+    assert place.content() == b"good bytes!"
+
+
 def test_discarding_takes_everything_and_repeats_are_harmless(place: Place, tmp_path: Path) -> None:
     place.add(0, 1, b"x")
     place.add(1, 2, b"y")
@@ -373,6 +385,8 @@ class Machine(RuleBasedStateMachine):
         self.written = b""
         self.writers: list[PartialWriter] = []
         self.newest: PartialWriter | None = None
+        self.late: list[tuple[int, int]] = []
+        """Offsets and epochs of those who have claimed the upload, and have not opened it yet."""
 
     @staticmethod
     def make(folder: Path) -> Place:
@@ -395,6 +409,20 @@ class Machine(RuleBasedStateMachine):
         writer = place.partials.append(ID, len(self.recorded), self.epoch, force=True)
         self.writers.append(writer)
         self.newest, self.written = writer, b""
+
+    @rule()
+    def claim_and_dawdle(self) -> None:
+        self.epoch += 1
+        self.late.append((len(self.recorded), self.epoch))
+        self.newest = None
+
+    @precondition(lambda self: self.late)
+    @rule(instance=st.integers(0, 1), force=st.booleans())
+    def come_late(self, instance: int, force: bool) -> None:
+        offset, epoch = self.late.pop(0)
+        if epoch < self.epoch:
+            with suppress(InUse, NotFound):
+                self.writers.append(self.places[instance].partials.append(ID, offset, epoch, force=force))
 
     @precondition(lambda self: self.writers)
     @rule(data=st.data(), content=st.binary(min_size=1, max_size=50))
@@ -441,3 +469,13 @@ TestDiskWriters = Machine.TestCase
 TestDiskWriters.settings = _SETTINGS
 TestObjectWriters = ObjectMachine.TestCase
 TestObjectWriters.settings = _SETTINGS
+
+
+def test_tells_whether_bytes_are_there(place: Place) -> None:
+    assert place.partials.holds(ID, 0)
+    assert not place.partials.holds(ID, 1)
+    place.add(0, 1, b"abc")
+    place.add(3, 2, b"def")
+    assert [place.partials.holds(ID, size) for size in (0, 3, 6, 7)] == [True, True, True, False]
+    place.partials.discard(ID)
+    assert not place.partials.holds(ID, 3)

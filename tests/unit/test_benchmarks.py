@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
+
+from benchmarks.service import turn
+from benchmarks.uploads import MIB, report
 from scripts.servers.process import program
+from scripts.stack import Stack
 from tests.media.clips import X264, Clip
 from tests.servers import required
 
@@ -26,6 +35,22 @@ def test_all_ways_are_compared(tmp_path: Path) -> None:
     assert [group.splitlines()[0].partition(", ")[2] for group in groups] == ["PNG, 1 a second", "JPEG, 1 a second"]
     ways = {"ffmpeg + zip,", "decode only", "fiapx fast, 1 process", "fiapx fast, 2 processes", "fiapx ffmpeg"}
     assert [_ways(group) - {"OpenCV + zipfile"} for group in groups] == [ways, ways]
+
+
+@pytest.mark.parametrize("name", ["service", "fairness", "uploads"])
+def test_those_that_take_long_can_be_started(name: str) -> None:
+    """Each needs servers for more than ten seconds, so no more of them is run here."""
+    assert f"benchmarks.{name}" in _benchmark(name, "--help")
+
+
+def test_nobody_is_always_first() -> None:
+    assert [turn(("ours", "theirs"), number) for number in range(2)] == [["ours", "theirs"], ["theirs", "ours"]]
+
+
+def test_uploads_go_without_a_peer_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = cast("Stack", SimpleNamespace(roles=defaultdict(lambda: SimpleNamespace(pid=os.getpid()))))
+    report(stack, None, {"fiapx": [1.0]}, MIB)
+    assert "no npm" in capsys.readouterr().out
 
 
 def _benchmark(name: str, *arguments: str) -> str:

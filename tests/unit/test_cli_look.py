@@ -83,6 +83,38 @@ def test_estimate_writes_nothing(here: Path) -> None:
     assert result["free"] > 0
 
 
+@pytest.mark.parametrize("what", ["frames", "sheets"])
+def test_estimate_refuses_what_is_too_large_for_a_zip(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("clip.mp4")
+    sheet = ["--sheet"] if what == "sheets" else []
+    asked = ["extract", "clip.mp4", "--fps", "10", "--width", "160", *sheet, "--overwrite", "--json"]
+    (done,) = run(*asked).json["results"]
+    monkeypatch.setenv("FIAPX_MAX_OUTPUT_BYTES", str(int(done["bytes"] * 1.1)))
+    assert run(*asked).code == run(*asked, "--estimate").code == 0
+    monkeypatch.setenv("FIAPX_MAX_OUTPUT_BYTES", str(int(done["bytes"] * 0.9)))
+    for ran in (run(*asked), run(*asked, "--estimate")):
+        assert (ran.code, ran.json["results"][0]["error"]["code"]) == (1, "output_too_large")
+    assert run(*asked, "--estimate", "--drop-similar").code == 0  # nobody knows that it is too large
+
+
+def test_estimate_looks_at_outputs_as_the_extraction_does(here: Path) -> None:
+    make("v1.mp4")
+    make("v2.mp4")
+    (here / "v1.zip").write_bytes(b"mine")
+    both = ("extract", "v1.mp4", "v2.mp4", "--estimate", "--json")
+    first, second = run(*both, "--skip-existing").json["results"]
+    assert first == {"input": "v1.mp4", "output": "v1.zip", "skipped": True}
+    assert second["frames"] == 4
+    assert run("extract", "v1.mp4", "--estimate", "--skip-existing").out == "v1.zip: skipped, since it exists\n"
+    refused = run(*both)
+    assert (refused.code, refused.json["results"][0]["error"]["code"]) == (6, "output_exists")
+    assert run("extract", "v1.mp4", "--estimate").code == run("extract", "v1.mp4").code == 2
+    assert [result["frames"] for result in run(*both, "--overwrite").json["results"]] == [4, 4]
+    itself = ("extract", "v1.mp4", "-o", "v1.mp4", "--overwrite")
+    assert run(*itself, "--estimate").code == run(*itself).code == 2
+    assert (here / "v1.zip").read_bytes() == b"mine"
+
+
 def test_estimate_for_people() -> None:
     make("clip.mp4")
     assert run("extract", "clip.mp4", "--estimate").out.startswith("clip.zip: 4 frames, about ")
@@ -105,6 +137,12 @@ def test_estimate_refuses_what_the_disk_cannot_hold(monkeypatch: pytest.MonkeyPa
     assert "error" not in first
     assert second["error"]["code"] == "no_space"  # each fits, the two do not
     assert second["free"] < one["bytes"]
+    Path("v1.zip").write_bytes(bytes(one["bytes"]))
+    assert (
+        run("extract", "v1.mp4", "v2.mp4", "--estimate", "--overwrite").code == 0
+    )  # the second has the room of the old
+    assert run("extract", "v1.mp4", "v2.mp4", "--estimate", "--skip-existing").code == 0
+    Path("v1.zip").unlink()
     room.free = 10
     assert run("extract", "v1.mp4", "--estimate").code == 5
     assert run("extract", "v1.mp4", "--estimate", "--drop-similar").code == 0  # nobody knows that it does not fit

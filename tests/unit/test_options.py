@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,3 +131,23 @@ def test_the_schema_lets_a_threshold_be_switched_on(name: str) -> None:
     told = ExtractOptions.model_json_schema(mode="serialization")["properties"][name]
     assert [kind["type"] for kind in asked["anyOf"]] == ["number", "boolean", "null"]
     assert [kind["type"] for kind in told["anyOf"]] == ["number", "null"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("fps", [2, 0.5, "30000/1001"]), ("every", [2, "1m30s"]), ("start", [0, 1.5, "1:30"]), ("end", [90, "90"]),
+        ("at", [10, "10,50%", [10, "1m30s", "50%"]]),
+    ],
+)  # fmt: skip
+def test_the_schema_takes_what_is_taken_and_shows_what_is_given(name: str, values: list[Any]) -> None:
+    asked, told = (ExtractOptions.model_json_schema(mode=mode) for mode in ("validation", "serialization"))
+    for value in values:
+        jsonschema.validate({name: value}, asked)
+        jsonschema.validate(extract_options(**{name: value}).model_dump(mode="json"), told)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({name: 2}, told)
+    kinds = [kind["type"] for kind in told["properties"][name]["anyOf"]]
+    assert kinds == ["array" if name == "at" else "string", "null"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({name: -1}, asked)

@@ -13,7 +13,8 @@ from sqlalchemy import Table, delete, insert, update
 
 from fiapx.core.options import ExtractOptions
 from fiapx.server.processing.audit import Audit, Report
-from fiapx.server.processing.tables import jobs, outbox, videos
+from fiapx.server.processing.tables import jobs, outbox, uploads, videos
+from fiapx.server.processing.uploads.model import NewUpload, Upload
 from tests.postgres import Databases
 from tests.processing_kit import ANA, BOB, Archive, Processing, processing
 
@@ -25,7 +26,8 @@ def service(tmp_path: Path, databases: Databases) -> Iterator[Processing]:
 
 
 def audit(service: Processing, *, quick: bool = False, orphan_age: float = 0) -> Report:
-    return Audit(service.store, service.engine, service.storage, orphan_age=orphan_age, quick=quick).run()
+    parts = (service.store, service.engine, service.storage, service.partials)
+    return Audit(*parts, orphan_age=orphan_age, quick=quick).run()
 
 
 def faults(service: Processing, *, quick: bool = False) -> list[tuple[str, str]]:
@@ -152,6 +154,63 @@ def test_events_that_wait_for_long(service: Processing) -> None:
     assert faults(service) == []
     set_rows(service, outbox, created_ms=1)
     assert faults(service) == [("unpublished", "outbox")]
+    service.relay.drain()
+    assert faults(service) == []
+
+
+def begun(service: Processing, content: bytes, size: int) -> Upload:
+    """An upload with so many of its bytes."""
+    made = service.upload_store.create(ANA, NewUpload("clip.mp4", size), None)
+    claim = service.upload_store.claim(ANA.user_id, made.id, 0)
+    with service.partials.append(claim.id, 0, claim.epoch) as writer:
+        writer.write(content)
+        service.upload_store.advance(claim, writer.sync())
+    return claim.at(len(content))
+
+
+def test_uploads_whose_bytes_are_gone(service: Processing) -> None:
+    service.upload_store.create(ANA, NewUpload("empty.mp4", 10), None)
+    one, full = begun(service, b"12345", 10), begun(service, b"12345", 5)
+    assert faults(service) == []
+    service.partials.discard(one.id)
+    assert faults(service) == [("missing", f"upload {one.id}")]
+    service.partials.assemble(full.id, f"videos/{full.id}", 5)
+    service.partials.discard(full.id)
+    assert faults(service) == [("missing", f"upload {one.id}")], "between the object and its rows"
+    service.storage.delete(f"videos/{full.id}")
+    assert sorted(faults(service)) == sorted(("missing", f"upload {each.id}") for each in (one, full))
+
+
+def test_an_upload_that_goes_on_meanwhile_is_no_fault(service: Processing, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = begun(service, b"12345", 10)
+    service.partials.discard(one.id)
+
+    def holds(_upload_id: str, _size: int) -> bool:
+        with service.engine.begin() as connection:
+            connection.execute(delete(uploads))
+        return False
+
+    monkeypatch.setattr(service.partials, "holds", holds)
+    assert faults(service) == []
+
+
+def test_bytes_that_no_upload_names(service: Processing) -> None:
+    one, other = begun(service, b"12345", 10), begun(service, b"12345", 10)
+    service.upload_store.delete(ANA.user_id, one.id)
+    assert faults(service) == [("orphan", f"uploads/{one.id}")]
+    assert audit(service, orphan_age=3600).faults == [], "it may end right now"
+    assert service.upload_store.find(ANA.user_id, other.id).offset == 5
+
+
+def test_a_full_upload_that_becomes_no_video(service: Processing) -> None:
+    begun(service, b"12345", 10)
+    full = begun(service, b"12345", 5)
+    assert faults(service) == []
+    with service.engine.begin() as connection:
+        connection.execute(update(uploads).where(uploads.c.id == full.id).values(full_ms=1))
+    service.upload_store.postpone(full)
+    assert faults(service) == [("stuck", f"upload {full.id}")], "however often it was tried"
+    service.uploads.finish(full)
     service.relay.drain()
     assert faults(service) == []
 

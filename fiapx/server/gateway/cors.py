@@ -32,6 +32,7 @@ _TOLD: Final = (
     "Tus-Version",
     "Upload-Expires",
     "Upload-Length",
+    "Upload-Metadata",
     "Upload-Offset",
     "X-Request-ID",
 )

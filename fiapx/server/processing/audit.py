@@ -12,21 +12,19 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 from sqlalchemy import ColumnElement, Engine, Row, Table, and_, func, or_, select
 
 from fiapx.core.errors import NotFound
 from fiapx.core.jobs import LIVE, JobState
-from fiapx.core.ports import Storage
+from fiapx.core.ports import Partials, Storage
+from fiapx.server.processing.faults import Fault, FaultKind
 from fiapx.server.processing.metrics import TERMINAL_EVENTS
 from fiapx.server.processing.store import Store
 from fiapx.server.processing.tables import jobs, outbox, videos
+from fiapx.server.processing.uploads.audit import UploadAudit
 from fiapx.server.sql import ago, now_ms, reader
-
-FaultKind = Literal["missing", "damaged", "orphan", "stuck", "unended", "unpublished"]
-"""`missing`, `damaged`: an object of a row. `orphan`: an object of no row. `stuck`: a running job whose lease ended
-long ago. `unended`: an ended job without exactly one event that says so. `unpublished`: an event that waits."""
 
 _BATCH: Final = 500
 _CHUNK: Final = 1 << 20
@@ -35,15 +33,6 @@ _LATE: Final = 120
 _REMEMBERED: Final = 6 * 24 * 3600
 """Seconds for which published events are certainly kept."""
 _MANIFEST: Final = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is not as the books say; `subject` is such as ``job <id>``, or a storage key."""
-
-    kind: FaultKind
-    subject: str
-    text: str
 
 
 @dataclass
@@ -62,15 +51,25 @@ class Report:
 
 
 class Audit:
-    """`quick`: objects need be there with their sizes, and are not read. `orphan_age` in seconds: younger objects may
-    wait for their rows."""
+    """`quick`: objects need be there with their sizes, and no more than their ends are read. `orphan_age` in seconds:
+    younger objects may wait for their rows. Without `partials`, uploads on their way are not looked at."""
 
-    def __init__(self, store: Store, engine: Engine, storage: Storage, *, orphan_age: float, quick: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        storage: Storage,
+        partials: Partials | None = None,
+        *,
+        orphan_age: float,
+        quick: bool,
+    ) -> None:
         self._store = store
         self._engine = reader(engine)
         self._storage = storage
         self._orphan_age = orphan_age
         self._quick = quick
+        self._uploads = UploadAudit(self._engine, storage, partials, orphan_age) if partials else None
 
     def run(self, advance: Callable[[int, int], None] = lambda _done, _total: None) -> Report:
         """Look at everything; `advance` is told (rows done, rows in all). Raises Unavailable."""
@@ -87,6 +86,8 @@ class Audit:
             report.results += 1
             advance(report.videos + report.results, total)
         report.faults += [*self._stuck(), *self._unended(), *self._unpublished(), *self._orphans(report)]
+        if self._uploads:
+            report.faults += self._uploads.faults()
         return report
 
     def _states(self) -> dict[str, int]:
@@ -118,16 +119,25 @@ class Audit:
 
     def _look(self, expected: _Object) -> tuple[FaultKind, str] | None:
         try:
-            with self._storage.open(expected.key) as file:
-                damage = expected.wrong_size(file.seek(0, io.SEEK_END))
-                if damage is None and not self._quick:
-                    file.seek(0)
-                    damage = expected.damage(file)
+            damage = self._glance(expected) if self._quick else self._read(expected)
         except NotFound:
             return "missing", "is not there"
         except OSError as error:
             return "damaged", f"cannot be read: {error.strerror}"
         return ("damaged", damage) if damage else None
+
+    def _glance(self, expected: _Object) -> str | None:
+        """Read the last byte, and ask for one more: storage tells no sizes, and may have to copy what it opens."""
+        last = max(expected.size - 1, 0)
+        end = last + sum(map(len, self._storage.read(expected.key, last, expected.size + 1)))
+        return expected.wrong_size(end)
+
+    def _read(self, expected: _Object) -> str | None:
+        with self._storage.open(expected.key) as file:
+            if damage := expected.wrong_size(file.seek(0, io.SEEK_END)):
+                return damage
+            file.seek(0)
+            return expected.damage(file)
 
     def _still(self, row_id: str, key: str) -> bool:
         """Do the books still say so?"""

@@ -127,6 +127,8 @@ uploads = Table(
     Column("job_id", Text),
     Column("touched_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
+    Column("metadata", Text),  # Upload-Metadata as it was sent
+    Column("full_ms", BigInteger),  # when the last byte was recorded
     Index("ix_uploads_user", "user_id"),
     Index("ix_uploads_touched", "touched_ms"),
 )

@@ -107,11 +107,16 @@ def has_body(request: Request) -> bool:
     return True
 
 
-def upload_metadata(request: Request) -> dict[str, str]:
-    """The values that are text; others, such as somebody's thumbnail, are none of ours. Raises 400."""
+def upload_metadata(request: Request) -> str:
+    """The header as it was sent. Raises 400 for one that is too long."""
     header = ",".join(request.headers.getlist("upload-metadata"))
     if len(header) > _MAX_METADATA:
         raise bad_request("Upload-Metadata: too long.")
+    return header
+
+
+def texts(header: str) -> dict[str, str]:
+    """The metadata's values that are text; others, such as somebody's thumbnail, are none of ours. Raises 400."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     for pair in filter(None, (part.strip() for part in header.split(","))):

@@ -71,11 +71,16 @@ async def create_upload(
 
 @router.head("/{upload_id}", dependencies=[tus.Versioned], response_class=Response, include_in_schema=False)
 async def show_offset(user: CurrentUser, upload_id: UploadId, context: Ctx) -> Response:
-    """Where to go on, in `Upload-Offset`. Whoever asks is about to write: a request that still does is ended."""
+    """Where to go on, in `Upload-Offset`, and the `Upload-Metadata` that it was created with.
+
+    Whoever asks is about to write: a request that still does is ended.
+    """
     upload = await run_sync(context.uploads.store.claim, user.user_id, upload_id)
     response = Response()
     _tell(response, context, await context.finisher(upload))
     response.headers["Upload-Length"] = str(upload.size)
+    if upload.metadata is not None:
+        response.headers["Upload-Metadata"] = upload.metadata
     return response
 
 
@@ -118,14 +123,15 @@ def _wanted(request: Request, most: int) -> NewUpload:
     size = tus.upload_length(request, most)
     if not size:
         raise UnsupportedFormat("The file is empty.")
-    metadata = tus.upload_metadata(request)
+    header = tus.upload_metadata(request)
+    metadata = tus.texts(header)
     name = clean_name(metadata.get("filename") or metadata.get("name") or "")
     options = _options(metadata["options"]) if "options" in metadata else None
     try:
         fresh = _FLAG.validate_python(metadata.get("fresh") or "false")
     except ValidationError:
         raise InvalidRequest("fresh: must be true or false") from None
-    return NewUpload(name, size, options.model_dump_json() if options else None, fresh)
+    return NewUpload(name, size, options.model_dump_json() if options else None, fresh, header or None)
 
 
 def _options(text: str) -> ExtractOptions:

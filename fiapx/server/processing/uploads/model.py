@@ -11,6 +11,7 @@ class Upload:
     """A row. Its id is that of the video which it becomes; with `options` (JSON) it becomes a job as well.
 
     `offset` bytes are on stable storage. `epoch` is that of the last writer, the only one that may record more.
+    `metadata` is the client's header. `full_ms` is when the last byte was recorded. Both are None where nobody knows.
     """
 
     id: str
@@ -25,6 +26,8 @@ class Upload:
     job_id: str | None
     touched_ms: int
     finished_ms: int | None
+    metadata: str | None = None
+    full_ms: int | None = None
 
     @property
     def full(self) -> bool:
@@ -43,9 +46,10 @@ class Upload:
 
 @dataclass(frozen=True)
 class NewUpload:
-    """An upload to be. No `options`: no job."""
+    """An upload to be. No `options`: no job. `metadata` is the client's header, if there is one."""
 
     name: str
     size: int
     options: str | None = None
     fresh: bool = False
+    metadata: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, select, update
 
 from fiapx.core.errors import NotFound, OffsetMismatch, RateLimited, Superseded
 from fiapx.core.ports import Identity
@@ -87,7 +87,9 @@ class UploadStore:
             done = connection.execute(
                 update(uploads)
                 .where(_fence(claim), uploads.c.offset <= offset)
-                .values(offset=offset, touched_ms=now_ms())
+                .values(
+                    offset=offset, touched_ms=now_ms(), full_ms=case((uploads.c.size == offset, now_ms()), else_=None)
+                )
                 .returning(uploads.c.id)
             ).one_or_none()
         if done is None:

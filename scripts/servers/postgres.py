@@ -7,7 +7,7 @@ import signal
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import psycopg2
 
@@ -32,6 +32,9 @@ class _Server:
     """A server on its data, which are in `folder`. Without `fsync`, what is committed survives the process, but no
     power cut."""
 
+    configuration: ClassVar[Path | None] = _SHIPPED / "postgresql.conf"
+    """None: PostgreSQL's own."""
+
     def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         self._programs = program("postgresql", *_PROGRAMS).parent
         self._folder, self._data = folder, folder / "data"
@@ -55,7 +58,8 @@ class _Server:
     def start(self) -> None:
         """Return once it takes connections."""
         options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
-        sockets = ["-c", f"unix_socket_directories={self._folder}", "-c", f"config_file={_SHIPPED}/postgresql.conf"]
+        options += ["-c", f"config_file={self.configuration}"] if self.configuration else []
+        sockets = ["-c", f"unix_socket_directories={self._folder}"]
         command = [str(self._programs / "postgres"), "-D", str(self._data), *sockets, *options]
         self._process = PrivateProcess(command, self._folder, owner=self._owner, ending=signal.SIGINT)
         self._process.wait_until(self._answers)

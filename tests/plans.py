@@ -15,6 +15,7 @@ Statements = list[tuple[str, object]]
 def fill(engine: Engine, rows: Collection[str], many: int) -> None:
     """Run each of the statements with `many` rows to add, and milliseconds in the far future as `now`."""
     with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         for insertion in rows:
             connection.execute(text(insertion), {"many": many, "now": 4_000_000_000_000})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -13,6 +13,8 @@ from typing import cast
 
 import pytest
 
+from benchmarks import engine
+from benchmarks.inputs import CONTENTS, INPUTS
 from benchmarks.service import turn
 from benchmarks.uploads import MIB, report
 from scripts.servers.process import program
@@ -35,6 +37,33 @@ def test_all_ways_are_compared(tmp_path: Path) -> None:
     assert [group.splitlines()[0].partition(", ")[2] for group in groups] == ["PNG, 1 a second", "JPEG, 1 a second"]
     ways = {"ffmpeg + zip,", "decode only", "fiapx fast, 1 process", "fiapx fast, 2 processes", "fiapx ffmpeg"}
     assert [_ways(group) - {"OpenCV + zipfile"} for group in groups] == [ways, ways]
+    assert re.findall(r" decode only .* (\S+)x", table) == ["1.00", "1.00"]  # of the CPU time of itself
+    assert len(re.findall(r"^  2 processes are \d+\.\d\d times as fast as 1$", table, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("all_", [False, True])
+def test_every_input_can_be_measured_in_every_way(all_: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: dict[tuple[str, str], bool] = {}
+
+    def compare(group: engine.Group, video: Path, _rounds: int, *, full: bool) -> None:
+        compared[video.stem.partition("-generated")[0], group.name] = full
+
+    _as_if_made(tmp_path)
+    monkeypatch.setattr(engine, "compare", compare)
+    monkeypatch.setattr("sys.argv", ["engine", "--folder", str(tmp_path), "--content", "generated", *["--all"] * all_])
+    engine.main()
+    inputs, few = {video.name for video in INPUTS}, {"h264", "clip"}
+    kinds = ["PNG, 1 a second", "JPEG, 1 a second", "JPEG, 1 in 10 s"]
+    usual = {(name, kinds[1]): name in few for name in inputs - {"h264-4k"}} | {(name, kinds[0]): True for name in few}
+    everything = {(name, kind): True for name in inputs for kind in kinds}
+    assert compared == (everything if all_ else usual | {("h264", kinds[2]): False})
+
+
+def test_videos_of_different_contents_are_different_files(tmp_path: Path) -> None:
+    _as_if_made(tmp_path)
+    names = [video.make(tmp_path, 600, content).name for video in INPUTS for content in CONTENTS.values()]
+    assert len(set(names)) == len(names)
+    assert {"h264-600s.mp4", "clip-2s.mp4", "h264-bunny-600s.mp4", "h264-4k-sample-60s.mp4"} < set(names)
 
 
 @pytest.mark.parametrize("name", ["service", "fairness", "uploads"])
@@ -51,6 +80,13 @@ def test_uploads_go_without_a_peer_that_cannot_be(capsys: pytest.CaptureFixture[
     stack = cast("Stack", SimpleNamespace(roles=defaultdict(lambda: SimpleNamespace(pid=os.getpid()))))
     report(stack, None, {"fiapx": [1.0]}, MIB)
     assert "no npm" in capsys.readouterr().out
+
+
+def _as_if_made(folder: Path) -> None:
+    """Put empty files in place of all videos that last as long as by default."""
+    for video in INPUTS:
+        for content in ("", *(f"-{name}" for name in CONTENTS if name != "trailer")):
+            (folder / f"{video.name}{content}-{video.seconds or 600}s.{video.extension}").touch()
 
 
 def _benchmark(name: str, *arguments: str) -> str:

@@ -275,6 +275,7 @@ _ROWS = (
        SELECT 'user-' || n % 1000, n, '', 'job', n, :now + n FROM generate_series(1, :many) AS n""",
     """INSERT INTO parts (job_id, kind, number, task, engine, made)
        SELECT n / 100, 'image', n % 100, '', 'engine 1', true FROM generate_series(1, :many) AS n""",
+    "ANALYZE jobs",  # lest each attempt's job is looked for in all of them
     "INSERT INTO attempts (job_id, attempt, started_ms, ended_ms, outcome) SELECT id, 1, 1, 1, 'failed' FROM jobs",
     "INSERT INTO user_versions (user_id, version) SELECT 'user ' || n, 1 FROM generate_series(1, :many) AS n",
 )

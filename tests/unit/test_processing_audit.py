@@ -56,7 +56,7 @@ def test_books_that_are_right(service: Processing) -> None:
     service.relay.drain()
 
     told: list[tuple[int, int]] = []
-    report = Audit(service.store, service.engine, service.storage, orphan_age=0, quick=False).run(
+    report = Audit(service.store, service.engine, service.storage, service.partials, orphan_age=0, quick=False).run(
         lambda done, total: told.append((done, total))
     )
     assert report.faults == []

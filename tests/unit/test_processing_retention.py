@@ -77,7 +77,7 @@ def test_results_and_videos_go_and_history_stays(service: Processing) -> None:
     assert sweep(service) == 0
     attempts = service.queries.job(ANA.user_id, old).attempts or []
     assert [attempt.outcome for attempt in attempts] == ["released", "completed"]
-    audit = Audit(service.store, service.engine, service.storage, orphan_age=0, quick=False)
+    audit = Audit(service.store, service.engine, service.storage, service.partials, orphan_age=0, quick=False)
     assert audit.run().faults == []
 
 

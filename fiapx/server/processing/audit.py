@@ -52,14 +52,14 @@ class Report:
 
 class Audit:
     """`quick`: objects need be there with their sizes, and no more than their ends are read. `orphan_age` in seconds:
-    younger objects may wait for their rows. Without `partials`, uploads on their way are not looked at."""
+    younger objects may wait for their rows."""
 
     def __init__(
         self,
         store: Store,
         engine: Engine,
         storage: Storage,
-        partials: Partials | None = None,
+        partials: Partials,
         *,
         orphan_age: float,
         quick: bool,
@@ -69,7 +69,7 @@ class Audit:
         self._storage = storage
         self._orphan_age = orphan_age
         self._quick = quick
-        self._uploads = UploadAudit(self._engine, storage, partials, orphan_age) if partials else None
+        self._uploads = UploadAudit(self._engine, storage, partials, orphan_age)
 
     def run(self, advance: Callable[[int, int], None] = lambda _done, _total: None) -> Report:
         """Look at everything; `advance` is told (rows done, rows in all). Raises Unavailable."""
@@ -86,8 +86,7 @@ class Audit:
             report.results += 1
             advance(report.videos + report.results, total)
         report.faults += [*self._stuck(), *self._unended(), *self._unpublished(), *self._orphans(report)]
-        if self._uploads:
-            report.faults += self._uploads.faults()
+        report.faults += self._uploads.faults()
         return report
 
     def _states(self) -> dict[str, int]:

@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, Any, Final
+from types import FrameType
+from typing import IO, Any, Final, NoReturn
 
 from scripts.servers.postgres import PrivatePostgres
 from scripts.servers.process import ServerFailed, ServerMissing, free_port
@@ -278,22 +278,27 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="port of the first gateway")
     parser.add_argument("--data", type=Path, help="folder to keep everything in; a temporary one by default")
     options = parser.parse_args()
-    stop = SimpleQueue[
-        None
-    ]()  # a handler may interrupt a wait for an event in the middle, and its `set` would wait for it
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.put(None))
-    with tempfile.TemporaryDirectory(prefix="fiapx-stack-") as temporary:
+        signal.signal(number, _stop_once)
+    with tempfile.TemporaryDirectory(prefix="fiapx-stack-") as temporary, suppress(KeyboardInterrupt):
         try:
             with running(options.data or Path(temporary), _show, each=options.each, port=options.port) as stack:
                 gateways = ", ".join(process.url for process in stack.of("gateway"))
                 print(f"ready: {gateways} (Ctrl-C stops all)", file=sys.stderr, flush=True)
-                stop.get()
-                print("stopping ...", file=sys.stderr, flush=True)
+                while True:
+                    signal.pause()
         except (ServerMissing, ServerFailed) as error:
             print(error, file=sys.stderr)
             return 1
     return 0
+
+
+def _stop_once(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Interrupt what goes on, be it the start, and let nothing interrupt the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.write(2, b"stopping ...\n")  # what it interrupts may be a print
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

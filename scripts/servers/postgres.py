@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -121,9 +121,12 @@ class PrivatePostgres(_Server):
         fresh = not self._data.exists()
         if fresh:
             self._initialise()
-        self.start()
-        if fresh:
-            self._provision()
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self.start()
+            if fresh:
+                self._provision()
+            undo.pop_all()
 
     def _initialise(self) -> None:
         password = self._folder / "password"

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -152,10 +152,13 @@ class PrivateProcess:
         return self._process.pid
 
     def wait_until(self, ready: Callable[[], bool], patience: float = _PATIENCE) -> None:
-        """Raises ServerFailed, with the end of the server's output."""
-        if not wait_until(ready, patience, lambda: self._process.poll() is None):
-            tail = self._log.read_text(errors="replace")[-2000:]
-            raise ServerFailed(f"{self._process.args!r} is not ready: {tail}")
+        """Raises ServerFailed, with the end of the server's output. It is stopped then, and also by Ctrl-C."""
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            if not wait_until(ready, patience, lambda: self._process.poll() is None):
+                tail = self._log.read_text(errors="replace")[-2000:]
+                raise ServerFailed(f"{self._process.args!r} is not ready: {tail}")
+            undo.pop_all()
 
     def signal(self, number: signal.Signals) -> None:
         """To the server with all its children: SIGSTOP pauses them, SIGCONT lets them go on.

@@ -7,10 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from scripts.servers.process import PrivateProcess, ServerFailed, free_port, hand_over, program, unprivileged
+from scripts.servers.process import PrivateProcess, free_port, hand_over, program, unprivileged
 
 _SHIPPED: Final = Path(__file__).parents[2] / "compose" / "rabbitmq" / "rabbitmq.conf"
 
@@ -31,11 +32,10 @@ class PrivateRabbit:
         self._configure(login)
         hand_over(folder, self._owner)
         self._env = self._environment()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._end_mapper)
             self.start()
-        except ServerFailed:
-            self.close()
-            raise
+            undo.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +83,9 @@ class PrivateRabbit:
     def close(self) -> None:
         """Stop it, and the port mapper that it started."""
         self.stop()
+        self._end_mapper()
+
+    def _end_mapper(self) -> None:
         mapper = shutil.which("epmd")
         if mapper:
             subprocess.run([mapper, "-kill"], env=self._env, capture_output=True, check=False)

@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from fiapx.bootstrap.parts import answers
-from fiapx.bootstrap.roles import BEARABLE, Role
+from fiapx.bootstrap.process import BEARABLE, Role
 from fiapx.bootstrap.servers import Servers
 from fiapx.core.cores import granted_cores
 from fiapx.core.errors import Unavailable

@@ -20,7 +20,7 @@ from fiapx.core.errors import Unavailable, UsageError
 if TYPE_CHECKING:
     from socket import socket
 
-    from fiapx.bootstrap.roles import Role
+    from fiapx.bootstrap.process import Role
     from fiapx.settings import Settings
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [env: FIAPX_HOST]")]

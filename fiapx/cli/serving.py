@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from fiapx.bootstrap.roles import Workforce
+    from fiapx.bootstrap.process import Workforce
 
 _TICK: Final = 0.5
 

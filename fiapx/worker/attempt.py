@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -23,6 +24,7 @@ from fiapx.media.spare import Spare
 from fiapx.server.processing.leases import Leases
 from fiapx.server.processing.model import Claim
 from fiapx.server.processing.progress import drop_progress, put_progress
+from fiapx.worker.asking import ask
 from fiapx.worker.hand import Hand
 from fiapx.worker.monitor import Monitor
 from fiapx.worker.split import Sharing, Split
@@ -93,7 +95,7 @@ class Attempt:
                 drop_progress(self._shop.cache, self._claim.job_id)
 
     def _work(self, monitor: Monitor[Claim]) -> None:
-        if self._shop.leases.reuse(self._claim):
+        if ask(partial(self._shop.leases.reuse, self._claim), self.cancelled):
             self._log.info("result_reused")
             return
         self._log.info("attempt_started")
@@ -141,10 +143,18 @@ class Attempt:
 
         Otherwise the reaper repeats the job, and the sweeper finds the object.
         """
-        try:
+        asked = 0
+
+        def complete() -> None:
+            nonlocal asked
+            asked += 1
             self._shop.leases.complete(self._claim, result)
+
+        try:
+            ask(complete, self.cancelled)
         except LeaseLost:
-            self._shop.storage.delete(self._claim.result_key)
+            if asked == 1:
+                self._shop.storage.delete(self._claim.result_key)
             raise
         if self._split:
             self._split.forget()
@@ -166,7 +176,7 @@ class Attempt:
         )
 
     def _fail(self, error: Exception) -> None:
-        state = self._shop.leases.fail(self._claim, error)
+        state = ask(partial(self._shop.leases.fail, self._claim, error), self.cancelled)
         known = getattr(error, "code", "internal") != "internal"
         failed(error)
         self._log.warning("attempt_failed", state=state, error=str(error), exc_info=None if known else error)

@@ -21,14 +21,12 @@ from fiapx.media.segments import Segment, shares
 from fiapx.media.task import Task, frames, record
 from fiapx.server.processing.model import Claim, PartClaim, part_key
 from fiapx.server.processing.parts import Parts
-from fiapx.server.sql import AWAY
+from fiapx.worker.asking import ask
 
 log = structlog.get_logger(__name__)
 
 _POLL: Final = 0.1
 """Seconds between two looks at a part that somebody else makes."""
-_PAUSE: Final = 0.5
-"""Seconds before the database is asked again that was away."""
 _FEWEST: Final = 3
 """Parts from which on it is worth while to share."""
 
@@ -112,14 +110,6 @@ class Split:
             log.info("part_made", job_id=mine.job_id, kind=mine.kind, part=mine.number)
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the database, and anew while it is away: once the lease is over, `cancelled` is set.
-
-        What is asked twice may be answered twice: parts are planned, made and lost but once, and one that was claimed
-        with no answer comes back when its lease ends.
-        """
-        while True:
-            try:
-                return question()
-            except AWAY:
-                if self._cancelled.wait(_PAUSE):
-                    raise
+        """Parts are planned, made and lost but once, and one that was claimed with no answer comes back when its lease
+        ends."""
+        return ask(question, self._cancelled)

@@ -349,6 +349,30 @@ def test_a_completion_without_an_answer_keeps_the_object(
     assert results(service) == [f"jobs/{job_id}/1.zip"]
 
 
+@pytest.mark.parametrize("method", ["reuse", "complete", "fail"])
+def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+    service: Processing, engine: Engine, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    ask = getattr(service.leases, method)
+    troubles = [OperationalError("SELECT", None, OSError("away")), OperationalError("SELECT", None, OSError("away"))]
+
+    def sometimes(*args: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return ask(*args)
+
+    def corrupt(_cancelled: threading.Event) -> None:
+        raise CorruptMedia
+
+    if method == "fail":
+        engine.behave = corrupt
+    monkeypatch.setattr(service.leases, method, sometimes)
+    with working(service):
+        job_id = service.queue_job()
+        reach(service, job_id, "failed" if method == "fail" else "completed")
+    assert (service.row(job_id).attempt, len(engine.calls), troubles) == (1, 1, [])
+
+
 def test_a_database_that_is_away_for_a_while_costs_no_worker(
     service: Processing, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,14 @@ def test_a_refused_upload_is_told_so_and_goes_nowhere(front: Served, service: Se
     assert service.requests == []
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH", "HEAD"])
+def test_refusals_speak_the_protocol_of_uploads(front: Served, service: Service, method: str) -> None:
+    answer = httpx.request(method, front.url + "/api/v1/uploads/1")
+    assert (answer.status_code, answer.headers["tus-resumable"]) == (401, "1.0.0")
+    assert "tus-resumable" not in httpx.request(method, front.url + "/api/v1/uploadsx").headers
+    assert service.requests == []
+
+
 def test_where_nobody_can_tell_it_is_503(front: Served, service: Service, keys: Keys) -> None:
     keys.away = True
     answer = httpx.get(front.url + "/api/v1/things/1", headers=bearer(keys))

@@ -29,10 +29,14 @@ from fiapx.server.gateway.openapi import docs_router, merge_openapi
 from fiapx.server.gateway.routes import Routes
 from fiapx.server.http import create_app
 from fiapx.server.proxy import Proxy
+from fiapx.server.tus import TusHeaders
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs", "/api/v1/uploads"})
+RESUMABLE: Final = "/api/v1/uploads"
+"""Where tus is spoken."""
+
+UPLOADS: Final = frozenset({"/api/v1/videos", "/api/v1/jobs", RESUMABLE})
 """Paths that stream bodies of any size."""
 
 HEALTH: Final = "/api/v1/health"
@@ -107,6 +111,7 @@ def _add_middleware(
     app.add_middleware(Drain, draining=draining)
     if edge is not None:
         edge.add_outer(app)
+    app.add_middleware(TusHeaders, prefix=RESUMABLE)
     instrument(app, registry)
     app.add_middleware(SecurityHeaders, https=edge is not None and edge.https, behind=behind)
 

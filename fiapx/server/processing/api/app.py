@@ -12,11 +12,12 @@ from fiapx.server.identity import Verifier
 from fiapx.server.processing.api import events, jobs, results, videos
 from fiapx.server.processing.api import uploads as uploads_api
 from fiapx.server.processing.api.context import Context
-from fiapx.server.processing.api.tus import MethodOverride, TusHeaders
+from fiapx.server.processing.api.tus import MethodOverride
 from fiapx.server.processing.commands import Commands
 from fiapx.server.processing.queries import Queries
 from fiapx.server.processing.uploads.receive import Finisher
 from fiapx.server.processing.uploads.service import Uploads
+from fiapx.server.tus import TusHeaders
 
 
 def create_processing_app(

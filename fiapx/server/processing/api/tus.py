@@ -8,16 +8,16 @@ from email.utils import formatdate
 from typing import Final
 
 from fastapi import Depends, Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fiapx.core.errors import PayloadTooLarge
 from fiapx.server.identity import CurrentUser
 from fiapx.server.processing.api.intake import media_type, unsupported
 from fiapx.server.processing.uploads.receive import Checksum
+from fiapx.server.tus import VERSION, is_below
 
-VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,expiration,termination,checksum"
 ALGORITHMS: Final = ("sha256", "sha1", "md5")
 BODY_TYPE: Final = "application/offset+octet-stream"
@@ -36,24 +36,6 @@ Versioned = Depends(_check_version)
 """412 for requests of users in another version of the protocol, or in none."""
 
 
-class TusHeaders:
-    """Every answer about uploads tells the protocol's version, and is for the moment."""
-
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
-        self._app = app
-        self._prefix = prefix
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Tus-Resumable"] = VERSION
-                headers["Cache-Control"] = "no-store"
-            await send(message)
-
-        await self._app(scope, receive, add if _is_below(self._prefix, scope) else send)
-
-
 class MethodOverride:
     """For clients whose network knows GET and POST alone: a POST is what its `X-HTTP-Method-Override` says, as long as
     that is a method of uploads. No other method is ever taken for another one."""
@@ -63,18 +45,11 @@ class MethodOverride:
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_below(self._prefix, scope) and scope["method"] == "POST":
+        if is_below(self._prefix, scope) and scope["method"] == "POST":
             method = Headers(scope=scope).get("x-http-method-override")
             if method in _OVERRIDES:
                 scope = {**scope, "method": method}
         await self._app(scope, receive, send)
-
-
-def _is_below(prefix: str, scope: Scope) -> bool:
-    if scope["type"] != "http":
-        return False
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == prefix or path.startswith(f"{prefix}/")
 
 
 def bad_request(what: str) -> HTTPException:

@@ -21,6 +21,7 @@ from fiapx.server.processing.names import clean_name
 from fiapx.server.processing.uploads.model import NewUpload, Upload
 from fiapx.server.processing.uploads.receive import Checksum, receive
 from fiapx.server.processing.views import UploadView
+from fiapx.server.tus import VERSION
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
@@ -39,7 +40,7 @@ UploadId = Annotated[str, Depends(_upload_id)]
 async def show_capabilities(context: Ctx) -> Response:
     """What this server can do, in headers; for everybody."""
     headers = {
-        "Tus-Version": tus.VERSION,
+        "Tus-Version": VERSION,
         "Tus-Extension": tus.EXTENSIONS,
         "Tus-Max-Size": str(context.max_upload_bytes),
         "Tus-Checksum-Algorithm": ",".join(tus.ALGORITHMS),

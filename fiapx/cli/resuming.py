@@ -12,7 +12,7 @@ import httpx
 
 from fiapx.cli.api import LONG
 from fiapx.cli.session import at
-from fiapx.core.errors import NotFound, OffsetMismatch, RateLimited, Superseded, Unavailable
+from fiapx.core.errors import NoSpace, NotFound, OffsetMismatch, RateLimited, Superseded, Unavailable
 
 if TYPE_CHECKING:
     from fiapx.cli.api import Api
@@ -69,7 +69,7 @@ def fill(api: Api, upload_id: str, source: Source) -> dict[str, Any]:
                 job: dict[str, Any] = api.get(at("jobs", job_id))
                 return job
             time.sleep(_FIRST_PAUSE)  # all is there, and is being made a video
-        except (Unavailable, RateLimited, OffsetMismatch, Superseded) as error:
+        except (Unavailable, NoSpace, RateLimited, OffsetMismatch, Superseded) as error:
             pauses.sleep(error)
 
 
@@ -109,7 +109,7 @@ class _Pauses:
         if start > self._reached:
             self._reached, self._pause, self._failing_since = start, _FIRST_PAUSE, None
 
-    def sleep(self, error: Unavailable | RateLimited | OffsetMismatch | Superseded) -> None:
+    def sleep(self, error: Unavailable | NoSpace | RateLimited | OffsetMismatch | Superseded) -> None:
         """Raises the error instead after too long."""
         after: float | None = getattr(error, "retry_after", None)
         now = time.monotonic()

@@ -221,7 +221,7 @@ class MailRejected(FiapxError):
 class NoSpace(FiapxError):
     """There is no space left to store this."""
 
-    code, status, exit_code = "no_space", 507, Exit.TEMPORARY
+    code, status, exit_code = "no_space", 503, Exit.TEMPORARY
     retry_after = 30
 
 

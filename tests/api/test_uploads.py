@@ -188,7 +188,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(service: Processing, 
     assert service.count(tables.videos) == 0
 
 
-def test_a_full_disk_is_507_and_leaves_nothing(
+def test_a_full_disk_is_503_and_leaves_nothing(
     service: Processing, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_full_disk_is_507_and_leaves_nothing(
 
     monkeypatch.setattr("fiapx.adapters.storage_disk.DiskWriter.commit", full)
     answer = client.post("/videos", content=b"x", headers={"Content-Type": "video/mp4"})
-    assert problem(answer) == (507, "no_space")
+    assert problem(answer) == (503, "no_space")
     assert answer.headers["retry-after"] == "30"
     assert service.objects() == []
 

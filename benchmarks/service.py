@@ -123,6 +123,8 @@ def jobs(folder: Path, options: argparse.Namespace) -> None:
             "Celery and FFmpeg": peer.single,
             "fiapx": partial(single, client, video),
         }
+        for first in one.values():  # all processes are there, and have their code
+            first("first")
         for number in range(options.rounds):
             for name in turn(found, number):
                 found[name].append(many[name](f"round {number}"))

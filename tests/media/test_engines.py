@@ -185,7 +185,6 @@ def test_jpegs_of_both_engines_are_the_same_file(clips: Path) -> None:
     fast, reference = (run(path, fps=2, quality=80, engine=engine) for engine in ("fast", "ffmpeg"))
     assert fast.images() == reference.images()
     assert all(image.startswith(b"\xff\xd8\xff") for image in fast.images())
-    assert len(run(path, fps=2, quality=20, engine="fast").images()[0]) < len(fast.images()[0])
 
 
 def test_untagged_hd_is_bt709_and_sd_is_bt601(tmp_path: Path) -> None:

@@ -92,11 +92,12 @@ def test_a_webp_holds_16383_pixels_a_side(tmp_path: Path) -> None:
     assert {picture(image).size for image in both(path, format="webp", width=1640).images()} == {(1640, 2)}
 
 
-def test_webp_quality_counts(clips: Path) -> None:
+@pytest.mark.parametrize(("image_format", "known"), [("jpg", "JPEG"), ("webp", "WEBP")])
+def test_quality_counts(image_format: str, known: str, clips: Path) -> None:
     path = BY_NAME["h264-bframes.mp4"].make(clips)
-    good, bad = (both(path, fps=1, format="webp", quality=quality).images() for quality in (90, 10))
-    assert [read_number(image) for image in good] == [0, 25, 50]
-    assert {picture(image).format for image in good} == {"WEBP"}
+    good, bad = (both(path, fps=1, format=image_format, quality=quality).images() for quality in (90, 10))
+    assert [read_number(image) for image in good] == [read_number(image) for image in bad] == [0, 25, 50]
+    assert {picture(image).format for image in good} == {known}
     assert len(bad[0]) < len(good[0]) / 2
 
 

@@ -88,6 +88,7 @@ def _send_segment(out: BinaryIO, studio: Studio, request: dict[str, Any]) -> Non
     for first, last, wanted in request["runs"]:
         for frame in in_order(studio.frames(Run(first, last, tuple(wanted)), request["kind"]), wanted):
             write_frame(out, frame)
+            del frame  # it may be large, and the next one is made now
     refused = studio.decoder.refused
     write_message(out, {"type": "done"}, array("q", sorted(refused)).tobytes())
     refused.clear()
@@ -103,10 +104,12 @@ def in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[
             continue  # taken for lost
         held[frame.pts] = frame
         size += len(frame.data)
+        del frame
         while held and (waiting[0] in held or size > _HELD):
             if following := held.pop(waiting.popleft(), None):
                 size -= len(following.data)
                 yield following
+                del following
     yield from (held[pts] for pts in sorted(held))
 
 

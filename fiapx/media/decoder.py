@@ -167,6 +167,7 @@ class Decoder(Supervised):
         try:
             while message := self._read():
                 self._inbox.put(message)
+                self._inbox.wait_for_room()
                 if message.head.get("type") == "done":
                     self.on_finished()
         except FiapxError as error:
@@ -183,7 +184,7 @@ class _Inbox:
     """Messages that were read before their turn came."""
 
     def __init__(self, limit: int) -> None:
-        """From `limit` bytes on, it takes no more."""
+        """From `limit` bytes on, there is no room for more."""
         self._limit = limit
         self._held: deque[Message | FiapxError | None] = deque()
         self._size = 0
@@ -191,12 +192,16 @@ class _Inbox:
         self._changed = threading.Condition()
 
     def put(self, message: Message | FiapxError | None) -> None:
-        """Add what was read; waits while too much is held."""
+        """Add what was read."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._size < self._limit)
             self._held.append(message)
             self._size += _size(message)
             self._changed.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Return once less than the limit is held: what is read before that would be held beside it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._size < self._limit)
 
     def get(self) -> Message | FiapxError | None:
         """Take the next one; waits for it."""

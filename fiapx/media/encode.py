@@ -63,11 +63,11 @@ def png(picture: Picture) -> bytes:
     height, width, channels = pixels.shape
     depth = 8 * pixels.itemsize
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
-    colours = _chunk(b"cICP", bytes((*picture.colours, _AS_RGB, _FULL_RANGE))) if picture.colours else b""
-    data = _deflated_in_bands(pixels) if depth == 16 else isal_zlib.compress(_filtered(pixels.reshape(height, -1)), 1)
-    file = b"".join((_PNG_SIGNATURE, _chunk(b"IHDR", header), colours, _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
+    colours = _chunk(b"cICP", bytes((*picture.colours, _AS_RGB, _FULL_RANGE))) if picture.colours else ()
+    data = _deflated_in_bands(pixels) if depth == 16 else _deflated(pixels.reshape(height, -1))
+    chunks = (*_chunk(b"IHDR", header), *colours, *_chunk(b"IDAT", *data), *_chunk(b"IEND"))
     _clear_registers()
-    return file
+    return b"".join((_PNG_SIGNATURE, *chunks))
 
 
 def _clear_registers() -> None:
@@ -86,7 +86,12 @@ def _filtered(rows: Pixels, above: Pixels | None = None) -> Pixels:
     return filtered
 
 
-def _deflated_in_bands(pixels: NDArray[np.uint16]) -> bytes:
+def _deflated(rows: Pixels) -> list[bytes]:
+    """Filtered rows, deflated."""
+    return [isal_zlib.compress(_filtered(rows), 1)]
+
+
+def _deflated_in_bands(pixels: NDArray[np.uint16]) -> list[bytes]:
     """A 16-bit picture's filtered rows, deflated without a copy of it all."""
     deflate, above, parts = isal_zlib.compressobj(1), None, []
     for top in range(0, len(pixels), _BAND):
@@ -94,8 +99,12 @@ def _deflated_in_bands(pixels: NDArray[np.uint16]) -> bytes:
         rows = band.astype(">u2").view(np.uint8).reshape(len(band), -1)
         parts.append(deflate.compress(_filtered(rows, above)))
         above = rows[-1]
-    return b"".join((*parts, deflate.flush()))
+    return [*parts, deflate.flush()]
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(data, zlib.crc32(kind)))
+def _chunk(kind: bytes, *data: bytes) -> tuple[bytes, ...]:
+    """In pieces, since all of them are joined but once."""
+    crc = zlib.crc32(kind)
+    for piece in data:
+        crc = isal_zlib.crc32(piece, crc)
+    return struct.pack(">I", sum(map(len, data))), kind, *data, struct.pack(">I", crc)

@@ -1,4 +1,5 @@
-"""Messages between the parent and its decoder child: a JSON head and a binary payload, length-prefixed."""
+"""Messages between the parent and its decoder child: a JSON head, a binary payload, and what is told beside it, each
+with its length before all."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from fiapx.media.model import MAX_NUMBER, THUMBNAIL, EncodedFrame, Index, Look, VideoInfo, tile_size
 
-_LENGTHS: Final = struct.Struct(">II")
+_LENGTHS: Final = struct.Struct(">III")
 _MAX_HEAD: Final = 64 * 1024
+_MAX_ASIDE: Final = 64 * 1024
 MAX_PAYLOAD: Final = 512 * 1024**2
 """Bytes; more than any image within `Limits.max_pixels` needs."""
 
@@ -19,14 +21,15 @@ MAX_PAYLOAD: Final = 512 * 1024**2
 class Message(NamedTuple):
     head: dict[str, Any]
     payload: bytes = b""
+    aside: bytes = b""
+    """Little, so that the payload is all of one thing: cutting one of 50 MB takes another 50 MB."""
 
 
-def write_message(stream: BinaryIO, head: dict[str, Any], payload: bytes = b"") -> None:
+def write_message(stream: BinaryIO, head: dict[str, Any], payload: bytes = b"", aside: bytes = b"") -> None:
     """Write and flush one message."""
     text = json.dumps(head, separators=(",", ":")).encode()
-    stream.write(_LENGTHS.pack(len(text), len(payload)))
-    stream.write(text)
-    stream.write(payload)
+    stream.write(_LENGTHS.pack(len(text), len(payload), len(aside)))
+    stream.writelines((text, payload, aside))
     stream.flush()
 
 
@@ -35,13 +38,13 @@ def read_message(stream: BinaryIO) -> Message | None:
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
-    head_size, payload_size = _LENGTHS.unpack(lengths)
-    if head_size > _MAX_HEAD or payload_size > MAX_PAYLOAD:
+    sizes = _LENGTHS.unpack(lengths)
+    if any(size > most for size, most in zip(sizes, (_MAX_HEAD, MAX_PAYLOAD, _MAX_ASIDE), strict=True)):
         raise ValueError("a message is too long")
-    text, payload = stream.read(head_size), stream.read(payload_size)
-    if len(text) < head_size or len(payload) < payload_size:
+    text, payload, aside = parts = [stream.read(size) for size in sizes]
+    if any(len(part) < size for part, size in zip(parts, sizes, strict=True)):
         return None
-    return Message(dict(json.loads(text)), payload)
+    return Message(dict(json.loads(text)), payload, aside)
 
 
 def write_index(stream: BinaryIO, info: VideoInfo, index: Index) -> None:
@@ -89,26 +92,24 @@ def write_frame(stream: BinaryIO, frame: EncodedFrame) -> None:
         "pts": frame.pts,
         "width": frame.width,
         "height": frame.height,
-        "tile": len(frame.tile),
         "look": [look.dark, look.sharpness] if look else None,
     }
-    write_message(stream, head, b"".join((look.thumbnail if look else b"", frame.tile, frame.data)))
+    write_message(stream, head, frame.data, (look.thumbnail if look else b"") + frame.tile)
 
 
 def read_frame(message: Message) -> EncodedFrame:
     """What `write_frame` has told. Raises ValueError, TypeError or LookupError for nonsense."""
-    head, payload, begin, look = message.head, message.payload, 0, None
+    head, tile, look = message.head, message.aside, None
     if head["look"] is not None:
-        begin = math.prod(THUMBNAIL)
+        size = math.prod(THUMBNAIL)
+        thumbnail, tile = tile[:size], tile[size:]
         dark, sharpness = head["look"]
-        look = Look(float(dark), float(sharpness), payload[:begin])
-        if not (0 <= look.dark <= 1 and 0 <= look.sharpness < math.inf):
+        look = Look(float(dark), float(sharpness), thumbnail)
+        if len(thumbnail) < size or not (0 <= look.dark <= 1 and 0 <= look.sharpness < math.inf):
             raise ValueError("a measure makes no sense")
-    end = begin + int(head["tile"])
-    frame = EncodedFrame(
-        int(head["pts"]), int(head["width"]), int(head["height"]), payload[end:], look, payload[begin:end]
-    )
-    tile = math.prod(tile_size(frame.width, frame.height)) * 3
-    if not begin <= end < len(payload) or len(frame.tile) not in (0, tile) or min(frame.width, frame.height) < 1:
+    frame = EncodedFrame(int(head["pts"]), int(head["width"]), int(head["height"]), message.payload, look, tile)
+    if min(frame.width, frame.height) < 1 or not frame.data:
         raise ValueError("a frame is incomplete")
+    if len(tile) not in (0, math.prod(tile_size(frame.width, frame.height)) * 3):
+        raise ValueError("a tile is incomplete")
     return frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -36,6 +37,7 @@ class Packets:
 
     def reopen(self) -> None:
         """Begin anew, also with the decoder. Raises what `open_video` raises."""
+        again = hasattr(self, "decoder")
         self.container, self.stream = open_video(self._descriptor)
         self.decoder = decoder_of(self.stream)
         self.decoder.thread_count = self.threads
@@ -43,6 +45,8 @@ class Packets:
         self.decoder.options = DECODER_OPTIONS
         self._demuxed = self.container.demux(self.stream)
         self.cursor = 0
+        if again:
+            gc.collect()  # the decoder before is part of a circle, and holds its pictures
 
     def read(self, first: int, last: int, index: Index) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Packets `first` (a keyframe, if it is not the first of all) to `last`, with their ordinals."""

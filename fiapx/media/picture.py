@@ -14,6 +14,8 @@ Pixels = NDArray[np.uint8]
 
 _ROWS: Final = 32
 """Rows that are worked on at a time, so that all of it stays in the processor's cache."""
+_BLOCKS: Final = 8
+"""Rows of blocks whose means are taken at a time."""
 _LUMA: Final = tuple(np.uint32(weight) for weight in (19595, 38470, 7471))
 """BT.601's weights of red, green and blue, in 65536ths (ITU-T T.871, JFIF)."""
 
@@ -70,7 +72,8 @@ class Picture:
         """Packed RGB of shape (height, width, 3), over black where there is alpha; not for ``yuv420``."""
         pixels: Pixels = self.planes[0]
         if self.layout == "rgb48":
-            return (self.planes[0] >> 8).astype(np.uint8)
+            high: Pixels = self.planes[0].astype("<u2", copy=False).view(np.uint8)[..., 1::2]
+            return high
         if self.layout != "rgba":
             return pixels
         return ((pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255).astype(np.uint8)
@@ -80,7 +83,17 @@ def means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
     """Means over `height` by `width` blocks, whose borders lie at the nearest whole pixels."""
     rows = np.arange(height) * plane.shape[0] // height
     columns = np.arange(width) * plane.shape[1] // width
-    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0, dtype=np.uint32), columns, axis=1)
+    sums = np.empty((height, width, *plane.shape[2:]), np.uint32)
+    for top in range(0, height, _BLOCKS):  # reduceat makes a copy in 32 bits of all that it is given
+        starts = rows[top : top + _BLOCKS]
+        end = rows[top + _BLOCKS] if top + _BLOCKS < height else plane.shape[0]
+        band = plane[starts[0] : max(end, starts[-1] + 1)]
+        np.add.reduceat(
+            np.add.reduceat(band, starts - starts[0], axis=0, dtype=np.uint32),
+            columns,
+            axis=1,
+            out=sums[top : top + _BLOCKS],
+        )
     counts = np.outer(_lengths(rows, plane.shape[0]), _lengths(columns, plane.shape[1]))
     return sums / counts.reshape(counts.shape + (1,) * (plane.ndim - 2))
 

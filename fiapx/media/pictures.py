@@ -13,6 +13,7 @@ from fiapx.core.errors import FFmpegMissing, UnsupportedFormat
 from fiapx.core.options import ExtractOptions
 from fiapx.media import diagnosis, plan
 from fiapx.media.ffmpeg import find_ffmpeg
+from fiapx.media.memory import is_large
 from fiapx.media.model import EncodedFrame, Index, Limits, MediaWarning, Refused, Source, VideoInfo, Wanted
 from fiapx.media.pool import Pool
 from fiapx.media.process import Watch
@@ -127,6 +128,7 @@ class Pictures:
         if given < len(pts) and self._reference is not None:
             self._taken_over = len(pts) - given if "fast" in self._used else 0
             self._use("ffmpeg")
+            self._pool.retire()
             yield from self._reference.frames(self.info, Style.of(self._options), pts[given:], kind)
 
     def _use(self, engine: str) -> None:
@@ -145,8 +147,8 @@ class Pictures:
                 return None
             raise
         self.ffmpeg_version = binary.version
-        own_times = not self._pool.index.reliable
-        return Reference(binary, self._source.file, self._limits, self._watch, own_times=own_times)
+        own_times, large = not self._pool.index.reliable, is_large(self._pool.info, self._pool.index)
+        return Reference(binary, self._source.file, self._limits, self._watch, own_times=own_times, large=large)
 
     def _timed_index(self, demuxed: Index) -> Index:
         if demuxed.reliable:
@@ -155,6 +157,7 @@ class Pictures:
             raise UnsupportedFormat(
                 "The video stores no usable timestamps, which the fast engine needs.", hint="Use --engine auto."
             )
+        self._pool.retire()
         return self._reference.index(demuxed)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import heapq
-import itertools
 import os
 import queue
 import re
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -25,7 +25,9 @@ from fiapx.core.errors import CorruptMedia, DecoderFailed, NoSpace
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import ALPHA_DECODERS, DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
+from fiapx.media.picture import Picture
 from fiapx.media.process import Supervised, Watch, spawn
+from fiapx.media.render import Rendering
 from fiapx.media.segments import Kind
 from fiapx.media.style import Style
 
@@ -40,9 +42,9 @@ _GLOBAL: Final = (
     "1",
 )
 _THREADS: Final = 4
-"""Decoding threads: more hold more pictures, and 8K must fit into the memory that is allowed."""
+"""Decoding threads; one for large pictures, since more hold more of them."""
 _REORDERED: Final = 8
-"""Frames that are held back, since FFmpeg gives them out of order where a container's times are wrong."""
+"""Frames that are held back at most: FFmpeg gives them out of order where a container's times are wrong."""
 _PATIENCE: Final = 30
 """Seconds until FFmpeg must have named a frame whose pixels have arrived already."""
 _LEAF: Final = 4
@@ -53,14 +55,17 @@ _FILES_AS_OPTIONS: Final = (7, 0)
 class Reference:
     """One video for FFmpeg's command line."""
 
-    def __init__(self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch, *, own_times: bool) -> None:
+    def __init__(
+        self, binary: FFmpeg, file: BinaryIO, limits: Limits, watch: Watch, *, own_times: bool, large: bool
+    ) -> None:
         """`own_times`: let FFmpeg mend the container's times as it does by itself; they count from
-        `VideoInfo.own_start`."""
+        `VideoInfo.own_start`. `large`: its pictures are."""
         self._binary = binary
         self._file = file
         self._limits = limits
         self._watch = watch
         self._own_times = own_times
+        self._threads = 1 if large else _THREADS
 
     def index(self, demuxed: Index) -> Index:
         """The index as FFmpeg's decoder times the frames, for containers that store no usable times.
@@ -88,7 +93,7 @@ class Reference:
         Of several frames with the same time, the last is the one that is shown.
         """
         held: EncodedFrame | None = None
-        for frame in self._decoded(info, style, wanted, kind):
+        for frame in _in_order(self._decoded(info, style, wanted, kind), wanted):
             if held is not None and held.pts != frame.pts:
                 yield held
             held = frame
@@ -104,19 +109,16 @@ class Reference:
         for name, arguments in how.filters:
             graph = graph.filter(name, **arguments)
         output = ffmpeg.output(graph, "pipe:1", f="rawvideo", pix_fmt=how.pixel_format, fps_mode="passthrough")
-        held: list[tuple[int, int, EncodedFrame]] = []
         with self._run(output) as (child, times):
-            for number in itertools.count():
-                if len(data := child.stdout.read(how.frame_bytes)) < how.frame_bytes:
-                    break
+            while (picture := _picture(child.stdout, how)) is not None:
                 pts = times.next().pts
-                heapq.heappush(held, (pts, number, drawing.finish(pts, how.from_bytes(data))))
-                if len(held) > _REORDERED:
-                    yield heapq.heappop(held)[-1]
+                frame = drawing.finish(pts, picture)
+                del picture  # it may be large, and so may the next one
+                yield frame
+                del frame
             if child.join():
                 raise child.failure()
             times.close()
-        yield from (frame for *_, frame in sorted(held))
 
     def _source(self, info: VideoInfo | None = None) -> Any:
         """The video's stream with every safeguard that FFmpeg has."""
@@ -130,7 +132,7 @@ class Reference:
             codec_whitelist=",".join(sorted(DECODERS)),
             max_streams=MAX_STREAMS,
             max_pixels=self._limits.max_pixels,
-            threads=_THREADS,
+            threads=self._threads,
             noautorotate=None,
             **times,
             **decoder,
@@ -150,10 +152,32 @@ class Reference:
             new = self._binary.numbers >= _FILES_AS_OPTIONS
             option = "-/filter_complex" if new else "-filter_complex_script"
             arguments[place : place + 2] = [option, f"/dev/fd/{script.fileno()}"]
-            limited = [str(self._limits.timeout * _THREADS), *arguments]
+            limited = [str(self._limits.timeout * self._threads), *arguments]
             process = spawn("fiapx.media.launch", limited, pass_fds=(self._file.fileno(), script.fileno()))
             with Supervised(process, self._watch, on_line=times.take) as child:
                 yield child, times
+
+
+def _picture(raw: BinaryIO, how: Rendering) -> Picture | None:
+    """The next picture; None at the end, of which a part may be left."""
+    data = raw.read(how.frame_bytes)
+    return how.from_bytes(data) if len(data) == how.frame_bytes else None
+
+
+def _in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[EncodedFrame]:
+    """The frames in order of pts. While one is missing, up to `_REORDERED` are held back for it."""
+    due = deque(wanted)
+    held: list[tuple[int, int, EncodedFrame]] = []
+    for number, frame in enumerate(frames):
+        heapq.heappush(held, (frame.pts, number, frame))
+        del frame
+        while held and (not due or held[0][0] <= due[0] or len(held) > _REORDERED):
+            pts, _, first = heapq.heappop(held)
+            while due and due[0] <= pts:
+                due.popleft()
+            yield first
+            del first
+    yield from (frame for *_, frame in sorted(held))
 
 
 @contextmanager

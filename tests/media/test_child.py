@@ -58,7 +58,7 @@ def test_a_description_that_makes_no_sense_is_refused(change: dict[str, Any]) ->
 )
 def test_nonsense_is_a_failure_of_the_decoder(head: bytes) -> None:
     with pytest.raises(DecoderFailed), sense():
-        read_message(io.BytesIO(struct.pack(">II", len(head), 0) + head))
+        read_message(io.BytesIO(struct.pack(">III", len(head), 0, 0) + head))
 
 
 @pytest.mark.parametrize("ratio", ["1/0", "1e-5000", "9" * 4000, "nan", 0.5, None], ids=lambda ratio: str(ratio)[:9])

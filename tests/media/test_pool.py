@@ -124,7 +124,7 @@ honest = child.write_frame
 tell = child.write_message
 def write_frame(out, frame):
     {frame}
-def write_message(out, head, payload=b""):
+def write_message(out, head, payload=b"", aside=b""):
     {message}
 child.write_frame, child.write_message = write_frame, write_message
 child.main(int(sys.argv[1]))
@@ -167,9 +167,9 @@ def test_a_child_that_does_not_lie_is_believed(clips: Path) -> None:
         "honest(out, replace(frame, look=replace(frame.look, sharpness=-1.0)))",
         "honest(out, replace(frame, look=replace(frame.look, sharpness='x')))",
         "tell(out, {'type': 'frame'})",
-        "tell(out, {'type': 'frame', 'pts': 0, 'width': 192, 'height': 128, 'tile': -5, 'look': None}, b'x' * 99)",
+        "tell(out, {'type': 'frame', 'pts': 0, 'width': 192, 'height': 128, 'look': None}, b'x', b'x' * 99)",
         "out.write(b'\\\\xff' * 64); out.flush()",
-        "out.write(b'\\\\0\\\\0\\\\0\\\\2\\\\0\\\\0\\\\0\\\\0[]'); out.flush()",
+        "out.write(b'\\\\0\\\\0\\\\0\\\\2' + bytes(8) + b'[]'); out.flush()",
     ],
 )  # fmt: skip
 def test_a_child_that_tells_nonsense_of_a_frame_is_not_believed(lie: str, clips: Path) -> None:

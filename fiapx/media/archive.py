@@ -20,6 +20,8 @@ from fiapx.media.model import Output
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MODE: Final = 0o644 << 16
 _UNIX: Final = 3
+_LARGE: Final = 1 << 20
+"""Mean bytes of pieces from which on they are not joined before they go out, which would hold them twice."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,19 @@ class _Spool:
     def __init__(self, output: Output, max_bytes: int) -> None:
         self._output = output
         self._max_bytes = max_bytes
-        self._held = bytearray()
-        self._flushed = 0
-        self._position = 0
+        self._held: list[bytes] = []
+        self._flushed = self._position = self._end = 0
         self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
-        begin = self._position - self._flushed
-        self._held[begin : begin + len(data)] = data
+        """At the end; or at the entry's beginning, its header again, which is as long as before."""
+        if self._position == self._end:
+            self._held.append(data)
+            self._end += len(data)
+        else:
+            assert self._position == self._flushed
+            assert len(data) == len(self._held[0])
+            self._held[0] = data
         self._position += len(data)
         if self._position > self._max_bytes:
             raise OutputTooLarge(
@@ -87,7 +94,7 @@ class _Spool:
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + {0: 0, 1: self._position, 2: self._flushed + len(self._held)}[whence]
+        self._position = offset + {0: 0, 1: self._position, 2: self._end}[whence]
         return self._position
 
     def tell(self) -> int:
@@ -97,17 +104,19 @@ class _Spool:
         """zipfile flushes in the middle of an entry; `flush_entry` decides."""
 
     def flush_entry(self) -> None:
-        data = bytes(self._held)
-        self.digest.update(data)
+        large = self._end - self._flushed > _LARGE * len(self._held)
+        pieces = self._held if large else [b"".join(self._held)]
         try:
-            rest = memoryview(data)
-            while rest:  # an unbuffered file may take less than all
-                rest = rest[self._output.write(rest) :]
+            for piece in pieces:
+                self.digest.update(piece)
+                rest = memoryview(piece)
+                while rest:  # an unbuffered file may take less than all
+                    rest = rest[self._output.write(rest) :]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace from error
             raise
-        self._flushed += len(data)
+        self._flushed = self._end
         self._held.clear()
 
 

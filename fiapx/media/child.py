@@ -8,6 +8,7 @@ Then each line asks for a segment, ``{"kind", "threads", "runs": [[first, last, 
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import sys
@@ -38,6 +39,7 @@ def main(parent: int) -> None:
     sandbox.die_with_parent(parent)
     av.logging.set_level(None)
     sandbox.give_up_files()
+    gc.freeze()  # what was imported need not be looked through again
     stdin = socket.socket(fileno=0)
     _, descriptors, *_ = socket.recv_fds(stdin, 1, 1)
     if descriptors:
@@ -81,6 +83,7 @@ class Studio:
         render, drawing = self._drawings[kind]
         for pts, frame in self.decoder.frames(run):
             yield drawing.finish(pts, render(frame))
+            del frame  # its memory is for one that is decoded now
 
 
 def _send_segment(out: BinaryIO, studio: Studio, request: dict[str, Any]) -> None:

@@ -94,6 +94,7 @@ class VideoDecoder:
             if frame.pts in missing:
                 missing.remove(frame.pts)
                 yield frame.pts, frame
+            del frame  # its memory is for one that is decoded now
         self._packets.decoder.flush_buffers()
 
     def _decode_whole(self) -> None:

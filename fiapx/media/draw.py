@@ -42,7 +42,8 @@ def look_at(luma: Pixels) -> Look:
     """Measure brightness of shape (height, width)."""
     height, width = luma.shape
     scale = max(width, height) / _LOOKED_AT
-    small = means(luma, round(width / scale), round(height / scale)) if scale > 1 else luma.astype(np.float64)
+    size = max(round(width / scale), 1), max(round(height / scale), 1)
+    small = means(luma, *size) if scale > 1 else luma.astype(np.float64)
     thumbnail = means(luma, *THUMBNAIL).round().astype(np.uint8)
     return Look(float(np.mean(luma < _DARK)), _sharpness(small), thumbnail.tobytes())
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 import simplejpeg
 from isal import isal_zlib
-from numpy.typing import NDArray
 
 from fiapx.media.picture import Picture, Pixels
 from fiapx.media.style import Style
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_LENGTH: Final = struct.Struct(">I")
 _UP: Final = 2
 _BAND: Final = 64
 """Rows of a 16-bit picture that are worked on at a time: whole copies of it are what costs memory."""
@@ -59,15 +61,23 @@ def webp(pixels: Pixels, quality: int) -> bytes:
 
 def png(picture: Picture) -> bytes:
     """A PNG with the Up filter on each row, deflated by ISA-L at level 1 (PNG specification, 9.2)."""
-    pixels = picture.planes[0]
-    height, width, channels = pixels.shape
-    depth = 8 * pixels.itemsize
-    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
-    colours = _chunk(b"cICP", bytes((*picture.colours, _AS_RGB, _FULL_RANGE))) if picture.colours else ()
-    data = _deflated_in_bands(pixels) if depth == 16 else _deflated(pixels.reshape(height, -1))
-    chunks = (*_chunk(b"IHDR", header), *colours, *_chunk(b"IDAT", *data), *_chunk(b"IEND"))
+    deep = picture.layout == "rgb48"
+    depth, channels = (16, 3) if deep else (8, picture.planes[0].shape[2])
+    header = struct.pack(">IIBBBBB", picture.width, picture.height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
+    colours = _chunk(b"cICP", bytes((*picture.colours, _AS_RGB, _FULL_RANGE))) if picture.colours else b""
+    file = io.BytesIO()  # which hands out what it holds without a copy
+    file.write(_PNG_SIGNATURE + _chunk(b"IHDR", header) + colours)
+    begin, crc = file.tell(), zlib.crc32(b"IDAT")
+    file.write(_LENGTH.pack(0) + b"IDAT")
+    for data in _deflated_in_bands(picture) if deep else _deflated(picture.planes[0]):
+        crc = isal_zlib.crc32(data, crc)
+        file.write(data)
+    size = file.tell() - begin - 8
+    file.write(_LENGTH.pack(crc) + _chunk(b"IEND", b""))
+    file.seek(begin)
+    file.write(_LENGTH.pack(size))
     _clear_registers()
-    return b"".join((_PNG_SIGNATURE, *chunks))
+    return file.getvalue()
 
 
 def _clear_registers() -> None:
@@ -86,25 +96,21 @@ def _filtered(rows: Pixels, above: Pixels | None = None) -> Pixels:
     return filtered
 
 
-def _deflated(rows: Pixels) -> list[bytes]:
-    """Filtered rows, deflated."""
-    return [isal_zlib.compress(_filtered(rows), 1)]
+def _deflated(pixels: Pixels) -> Iterator[bytes]:
+    """An 8-bit picture's filtered rows, deflated."""
+    yield isal_zlib.compress(_filtered(pixels.reshape(len(pixels), -1)), 1)
 
 
-def _deflated_in_bands(pixels: NDArray[np.uint16]) -> list[bytes]:
+def _deflated_in_bands(picture: Picture) -> Iterator[bytes]:
     """A 16-bit picture's filtered rows, deflated without a copy of it all."""
-    deflate, above, parts = isal_zlib.compressobj(1), None, []
-    for top in range(0, len(pixels), _BAND):
-        band = pixels[top : top + _BAND]
-        rows = band.astype(">u2").view(np.uint8).reshape(len(band), -1)
-        parts.append(deflate.compress(_filtered(rows, above)))
+    deflate, above = isal_zlib.compressobj(1), None
+    for top in range(0, picture.height, _BAND):
+        band = picture.rgb48(top, top + _BAND).astype(">u2")
+        rows = band.view(np.uint8).reshape(len(band), -1)
+        yield deflate.compress(_filtered(rows, above))
         above = rows[-1]
-    return [*parts, deflate.flush()]
+    yield deflate.flush()
 
 
-def _chunk(kind: bytes, *data: bytes) -> tuple[bytes, ...]:
-    """In pieces, since all of them are joined but once."""
-    crc = zlib.crc32(kind)
-    for piece in data:
-        crc = isal_zlib.crc32(piece, crc)
-    return struct.pack(">I", sum(map(len, data))), kind, *data, struct.pack(">I", crc)
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + kind + data + _LENGTH.pack(isal_zlib.crc32(data, zlib.crc32(kind)))

@@ -54,14 +54,9 @@ class Hdr:
         self._scale = np.float32(1 / _hable(np.float64((info.peak or _UNTAGGED_PEAK) / _WHITE)))
 
     def __call__(self, red: Samples, green: Samples, blue: Samples) -> Picture:
-        """A picture from planes of shape (height, width)."""
+        """A picture from planes of shape (height, width), whose memory it may share."""
         if self._keep:
-            pixels = np.empty((*red.shape, 3), np.uint16)
-            for top in range(0, red.shape[0], _ROWS):
-                rows = slice(top, top + _ROWS)
-                for channel, plane in enumerate((red, green, blue)):
-                    pixels[rows, :, channel] = self._full[plane[rows]]
-            return Picture("rgb48", (pixels,), self._colours)
+            return Picture("rgb48", (red, green, blue), self._colours, self._full)
         return Picture("rgb", (self._tone_mapped(red, green, blue),))
 
     def _tone_mapped(self, red: Samples, green: Samples, blue: Samples) -> Pixels:

@@ -15,8 +15,8 @@ _HELD: Final = 12
 """Decoded pictures that a decoder holds, as others refer to them, and those on their way (measured: HEVC in 4K)."""
 _HELD_OF_INTRA: Final = 3
 _MADE: Final = 12
-"""Bytes a pixel of what is made of a picture: itself as RGB, filtered, deflated, and as a file. Twice as many with more
-than 8 bits."""
+"""Bytes a pixel of what is made of a picture: itself as RGB, filtered, deflated, and as a file. HDR has twice as many.
+"""
 _DEEP: Final = re.compile(r"(?:9|1[0-6])(?:[lb]e)?$|48|64")
 """Of pixel formats with more than 8 bits a sample."""
 
@@ -25,8 +25,9 @@ def decoder_bytes(info: VideoInfo, index: Index) -> int:
     """What one process takes that decodes this video."""
     samples = 1.5 if "420" in info.pixel_format else 2 if "422" in info.pixel_format else 3
     held = _HELD_OF_INTRA if all(index.keyframes) else _HELD
-    width = 2 if _DEEP.search(info.pixel_format) else 1
-    return _PROCESS + int(info.width * info.height * (held * samples + _MADE) * width)
+    decoded = held * samples * (2 if _DEEP.search(info.pixel_format) else 1)
+    made = _MADE * (2 if info.hdr else 1)
+    return _PROCESS + int(info.width * info.height * (decoded + made))
 
 
 def is_large(info: VideoInfo, index: Index) -> bool:

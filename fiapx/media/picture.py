@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +15,6 @@ Pixels = NDArray[np.uint8]
 
 _ROWS: Final = 32
 """Rows that are worked on at a time, so that all of it stays in the processor's cache."""
-_BLOCKS: Final = 8
-"""Rows of blocks whose means are taken at a time."""
 _LUMA: Final = tuple(np.uint32(weight) for weight in (19595, 38470, 7471))
 """BT.601's weights of red, green and blue, in 65536ths (ITU-T T.871, JFIF)."""
 
@@ -27,7 +26,7 @@ class Picture:
     - ``gray``: (height, width, 1) uint8
     - ``rgb``: (height, width, 3) uint8
     - ``rgba``: (height, width, 4) uint8, alpha not multiplied in
-    - ``rgb48``: (height, width, 3) uint16
+    - ``rgb48``: red, green and blue, each (height, width) uint16: numbers of `levels`
     - ``yuv420``: luma (height, width) and twice chroma (height / 2, width / 2), uint8, in BT.601 and full range with
       chroma between the pixels: what a JPEG file holds (ITU-T T.871)
     """
@@ -36,6 +35,8 @@ class Picture:
     planes: tuple[NDArray[Any], ...]
     colours: tuple[int, int] | None = None
     """Primaries and transfer (ITU-T H.273), where they are not those of SDR."""
+    levels: NDArray[np.uint16] | None = None
+    """What the samples of ``rgb48`` stand for, in 65535ths."""
 
     @property
     def width(self) -> int:
@@ -72,29 +73,29 @@ class Picture:
         """Packed RGB of shape (height, width, 3), over black where there is alpha; not for ``yuv420``."""
         pixels: Pixels = self.planes[0]
         if self.layout == "rgb48":
-            high: Pixels = self.planes[0].astype("<u2", copy=False).view(np.uint8)[..., 1::2]
+            high = np.empty((self.height, self.width, 3), np.uint8)
+            for top in range(0, self.height, _ROWS):
+                high[top : top + _ROWS] = self.rgb48(top, top + _ROWS) >> 8
             return high
         if self.layout != "rgba":
             return pixels
         return ((pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255).astype(np.uint8)
 
+    def rgb48(self, top: int, bottom: int) -> NDArray[np.uint16]:
+        """Packed RGB of these rows of ``rgb48``, of shape (rows, width, 3): of all rows, it would be the largest thing
+        that is held."""
+        assert self.levels is not None
+        return np.stack([self.levels[plane[top:bottom]] for plane in self.planes], axis=-1)
+
 
 def means(plane: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
     """Means over `height` by `width` blocks, whose borders lie at the nearest whole pixels."""
-    rows = np.arange(height) * plane.shape[0] // height
+    rows = np.arange(height + 1) * plane.shape[0] // height
     columns = np.arange(width) * plane.shape[1] // width
-    sums = np.empty((height, width, *plane.shape[2:]), np.uint32)
-    for top in range(0, height, _BLOCKS):  # reduceat makes a copy in 32 bits of all that it is given
-        starts = rows[top : top + _BLOCKS]
-        end = rows[top + _BLOCKS] if top + _BLOCKS < height else plane.shape[0]
-        band = plane[starts[0] : max(end, starts[-1] + 1)]
-        np.add.reduceat(
-            np.add.reduceat(band, starts - starts[0], axis=0, dtype=np.uint32),
-            columns,
-            axis=1,
-            out=sums[top : top + _BLOCKS],
-        )
-    counts = np.outer(_lengths(rows, plane.shape[0]), _lengths(columns, plane.shape[1]))
+    # rows one block after the other: reduceat would make whole numbers of 32 bits of the plane first
+    blocks = (plane[top : max(bottom, top + 1)].sum(axis=0, dtype=np.uint32) for top, bottom in pairwise(rows))
+    sums = np.stack([np.add.reduceat(block, columns, axis=0) for block in blocks])
+    counts = np.outer(_lengths(rows[:-1], plane.shape[0]), _lengths(columns, plane.shape[1]))
     return sums / counts.reshape(counts.shape + (1,) * (plane.ndim - 2))
 
 

@@ -93,7 +93,7 @@ class Reference:
         Of several frames with the same time, the last is the one that is shown.
         """
         held: EncodedFrame | None = None
-        for frame in _in_order(self._decoded(info, style, wanted, kind), wanted):
+        for frame in in_order(self._decoded(info, style, wanted, kind), wanted):
             if held is not None and held.pts != frame.pts:
                 yield held
             held = frame
@@ -164,7 +164,7 @@ def _picture(raw: BinaryIO, how: Rendering) -> Picture | None:
     return how.from_bytes(data) if len(data) == how.frame_bytes else None
 
 
-def _in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[EncodedFrame]:
+def in_order(frames: Iterable[EncodedFrame], wanted: Iterable[int]) -> Iterator[EncodedFrame]:
     """The frames in order of pts. While one is missing, up to `_REORDERED` are held back for it."""
     due = deque(wanted)
     held: list[tuple[int, int, EncodedFrame]] = []

@@ -10,6 +10,7 @@ from fiapx.media.picture import Picture
 COLOURS = np.array([[(200, 40, 120), (16, 235, 90)], [(255, 255, 255), (0, 0, 255)]], np.uint8)
 LUMA = [[97, 153], [255, 29]]
 """0.299 R + 0.587 G + 0.114 B, rounded."""
+LEVELS = np.arange(256, dtype=np.uint16) * 257
 RGB = COLOURS.repeat(48, axis=0).repeat(64, axis=1)
 
 
@@ -24,7 +25,7 @@ def _yuv420() -> Picture:
 PICTURES = [
     Picture("rgb", (RGB,)),
     Picture("rgba", (np.dstack((RGB, np.full(RGB.shape[:2], 255, np.uint8))),)),
-    Picture("rgb48", (RGB.astype(np.uint16) * 257,)),
+    Picture("rgb48", tuple(RGB[..., channel].astype(np.uint16) for channel in range(3)), levels=LEVELS),
     _yuv420(),
 ]
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import ffmpeg
 
@@ -25,11 +25,13 @@ from fiapx.core.errors import CorruptMedia, DecoderFailed, NoSpace
 from fiapx.media.ffmpeg import FFmpeg
 from fiapx.media.formats import ALPHA_DECODERS, DECODER_OPTIONS, DECODERS, FORMATS, MAX_STREAMS, PROTOCOLS
 from fiapx.media.model import EncodedFrame, Index, Limits, VideoInfo
-from fiapx.media.picture import Picture
 from fiapx.media.process import Supervised, Watch, spawn
-from fiapx.media.render import Rendering
 from fiapx.media.segments import Kind
 from fiapx.media.style import Style
+
+if TYPE_CHECKING:  # what they need is loaded where the engine is used
+    from fiapx.media.picture import Picture
+    from fiapx.media.render import Rendering
 
 _SHOWN: Final = re.compile(r"\] n: *(\d+) pts: *(-?\d+) pts_time:\S+ +(?:duration: *(\d+) )?.* iskey:([01]) ")
 _GLOBAL: Final = (

@@ -213,3 +213,14 @@ def test_words() -> None:
 def test_main_is_the_console_entry() -> None:
     assert callable(main.app)
     assert subprocess.run([*FIAPX, "extract", "--nonsense"], capture_output=True, check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("fiapx.media.extract", {"numpy", "av"}), ("fiapx.bootstrap.roles", {"numpy", "av", "zxcvbn"})],
+)
+def test_what_decodes_or_judges_is_loaded_by_those_who_do(module: str, heavy: set[str]) -> None:
+    script = f"import sys, {module}; print({heavy} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "set()\n"
+    )

@@ -7,7 +7,6 @@ import hashlib
 from typing import Final
 
 import bcrypt
-from zxcvbn import zxcvbn
 
 from fiapx.core.errors import WeakPassword
 
@@ -24,6 +23,8 @@ def require_strong(password: str, email: str) -> None:
         raise WeakPassword(f"The password needs at least {MIN_LENGTH} characters.")
     if len(password) > MAX_LENGTH:
         raise WeakPassword(f"The password may have at most {MAX_LENGTH} characters.")
+    from zxcvbn import zxcvbn  # 13 MB of words, which the other roles can do without
+
     verdict = zxcvbn(password[:_JUDGED], user_inputs=[email, email.partition("@")[0]])
     if verdict["score"] == 0:
         raise WeakPassword(hint=" ".join(verdict["feedback"]["suggestions"]) or None)

@@ -116,6 +116,8 @@ class DiskPartials:
 class DiskPartialWriter:
     """Writes a file from an offset on. Its lock tells others that it is alive."""
 
+    in_memory = False
+
     def __init__(self, fd: int, path: Path, offset: int, reserve: int) -> None:
         self._fd, self._path, self._reserve = fd, path, reserve
         self._position = offset

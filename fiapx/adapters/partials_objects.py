@@ -80,6 +80,8 @@ class ObjectPartials:
 class ObjectPartialWriter:
     """Collects bytes in memory; `sync` stores them as an object."""
 
+    in_memory = True
+
     def __init__(self, storage: Storage, upload_id: str, offset: int, epoch: int) -> None:
         self._storage, self._upload_id, self._epoch = storage, upload_id, epoch
         self._offset = offset

@@ -80,6 +80,9 @@ class InUse(Exception):
 class PartialWriter(Protocol):
     """A stretch of an object that is not complete. What is not synced when the block is left may be lost."""
 
+    in_memory: bool
+    """Whether what is not synced takes memory."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -51,6 +51,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens every few megabytes happens every few kilobytes."""
     monkeypatch.setattr(receive, "_PIECE", 16 * KILO)
     monkeypatch.setattr(receive, "_STEP", 64 * KILO)
+    monkeypatch.setattr(receive, "_PAUSE", 0)
     monkeypatch.setattr(receive, "_TICK", 0.05)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,15 +22,18 @@ from starlette.requests import ClientDisconnect
 
 from fiapx.core.errors import NoSpace, PayloadTooLarge, Superseded, UploadChecksum
 from fiapx.core.ports import InUse, PartialWriter
+from fiapx.server.processing.uploads.lane import Lane, heard
 from fiapx.server.processing.uploads.model import Upload
 from fiapx.server.processing.uploads.service import Uploads
 
 _PIECE: Final = 4 * 1024**2
 """Bytes that threads are given at a time: few calls, since each has to wait for the interpreter twice."""
 _STEP: Final = 16 * 1024**2
-"""Bytes between two records."""
+"""Bytes between two records at least."""
+_PAUSE: Final = 0.5
+"""Seconds between two records, unless memory runs out before: each waits for the disk, and then for the database."""
 _TICK: Final = 0.5
-"""How often a writer looks whether it still is the one."""
+"""How often a writer looks whether it still is the one, and whether something waits to be recorded."""
 _RELEASE: Final = 3.0
 """Seconds that an earlier writer gets to let go."""
 _PATIENCE: Final = 10.0
@@ -72,7 +76,7 @@ async def receive(
         stretch = _Stretch(uploads, claim, writer, checksum)
         try:
             try:
-                async with _until_superseded(uploads, claim):
+                async with _until_superseded(uploads, claim, stretch.look):
                     async for chunk in body:
                         await stretch.feed(chunk)
                 await stretch.finish()
@@ -98,17 +102,19 @@ async def _opened(uploads: Uploads, claim: Upload) -> PartialWriter:
 
 
 @asynccontextmanager
-async def _until_superseded(uploads: Uploads, claim: Upload) -> AsyncIterator[None]:
-    """Leave the block with Superseded soon after somebody else has begun to write, even while nothing comes in."""
+async def _until_superseded(uploads: Uploads, claim: Upload, look: Callable[[], None]) -> AsyncIterator[None]:
+    """Leave the block with Superseded soon after somebody else has begun to write, even while nothing comes in. Until
+    then, `look` again and again."""
 
     async def watch() -> None:
         while await run_sync(uploads.store.owned, claim):
             await asyncio.sleep(_TICK)
+            look()
         scope.cancel()
 
     with CancelScope() as scope:
         watcher = asyncio.create_task(watch())
-        watcher.add_done_callback(_heard)
+        watcher.add_done_callback(heard)
         try:
             yield
         finally:
@@ -128,8 +134,9 @@ class _Stretch:
         self._piece, self._other = mmap(-1, _PIECE), mmap(-1, _PIECE)
         self._room = _PIECE - claim.offset % _PIECE  # further ones begin at whole blocks of the file
         self._filled = self._received = self._hashed = self._unsaved = 0
-        self._hashing, self._writing = _Lane(), _Lane()
-        self._saving = _Lane(self._writing)
+        self._saved = time.monotonic()
+        self._hashing, self._writing = Lane(), Lane()
+        self._saving = Lane(self._writing)
 
     async def feed(self, data: bytes) -> None:
         self._received += len(data)
@@ -160,6 +167,11 @@ class _Stretch:
             await self.settle()
             await run_sync(self._close)
 
+    def look(self) -> None:
+        """Record what is due, though nothing more may come for a while."""
+        if self._due() and self._saving.run_if_free(self._save):
+            self._note()
+
     async def settle(self) -> None:
         """No thread is at work any more."""
         for lane in (self._writing, self._hashing, self._saving):
@@ -180,9 +192,17 @@ class _Stretch:
         await self._writing.run(partial(self._write, piece))
         await self._hashing.run(partial(self._hash, piece))
         self._piece, self._other = self._other, self._piece
-        if self._unsaved >= _STEP:
-            self._unsaved = 0
+        if self._due():
+            self._note()
             await self._saving.run(self._save)
+
+    def _due(self) -> bool:
+        """Whether what was written should be recorded: there is enough of it, and the last time was a while ago."""
+        waited = time.monotonic() - self._saved >= _PAUSE
+        return self._unsaved >= _STEP and (self._writer.in_memory or waited)
+
+    def _note(self) -> None:
+        self._unsaved, self._saved = 0, time.monotonic()
 
     def _write(self, piece: memoryview) -> None:
         self._writer.write(piece)
@@ -209,51 +229,3 @@ class _Stretch:
     def _record(self, safe: int) -> None:
         self._uploads.store.advance(self._claim, safe)
         self.offset = safe
-
-
-class _Lane:
-    """Calls in a thread, one after the other: whoever wants the next one waits for the last, and hears how it went.
-
-    A caller that is cancelled does not cancel the call, which could not be stopped.
-    """
-
-    def __init__(self, other: _Lane | None = None) -> None:
-        """Before each call, what `other` is at then has to be over."""
-        self._task: asyncio.Task[None] | None = None
-        self._other = other
-
-    async def run(self, call: Callable[[], None]) -> None:
-        await self.wait()
-        self._task = asyncio.create_task(self._run(call))
-
-    async def wait(self) -> None:
-        if self._task is not None:
-            await asyncio.wait({self._task})
-            task, self._task = self._task, None
-            task.result()
-
-    async def idle(self) -> None:
-        """What it is at now is over, however it went."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
-
-    async def settle(self) -> None:
-        """However it went, and whoever is cancelled."""
-        with CancelScope(shield=True):
-            while self._task is not None and not self._task.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({self._task})
-        if self._task is not None:
-            _heard(self._task)
-            self._task = None
-
-    async def _run(self, call: Callable[[], None]) -> None:
-        if self._other is not None:
-            await self._other.idle()
-        await run_sync(call)
-
-
-def _heard(task: asyncio.Task[None]) -> None:
-    """Nobody else wants to know how it went."""
-    if not task.cancelled():
-        task.exception()

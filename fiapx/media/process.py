@@ -19,9 +19,6 @@ from fiapx.core.text import visible
 _POLL: Final = 0.1
 _TAIL: Final = 8192
 _SHOWN: Final = 200
-_LARGE: Final = 8 * 1024**2
-"""Bytes from which on memory goes back to the system once it is free, by glibc's malloc: that of a picture in 4K, while
-one in 1080p is used again."""
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -58,7 +55,7 @@ def spawn(
         bufsize=1 << 16,
         pass_fds=pass_fds,
         cwd="/",
-        env=environment | {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(_LARGE)},
+        env=environment | {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,
     )
 

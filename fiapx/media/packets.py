@@ -32,12 +32,15 @@ class Packets:
         self._size = os.fstat(descriptor).st_size
         self.cursor = 0
         """Ordinal of the packet that is read next."""
-        self.reopen()
+        self._open()
         self._jumps = self.container.format.name in _JUMPING
 
     def reopen(self) -> None:
         """Begin anew, also with the decoder. Raises what `open_video` raises."""
-        again = hasattr(self, "decoder")
+        self._open()
+        gc.collect()  # the decoder before is part of a circle, and holds its pictures
+
+    def _open(self) -> None:
         self.container, self.stream = open_video(self._descriptor)
         self.decoder = decoder_of(self.stream)
         self.decoder.thread_count = self.threads
@@ -45,8 +48,6 @@ class Packets:
         self.decoder.options = DECODER_OPTIONS
         self._demuxed = self.container.demux(self.stream)
         self.cursor = 0
-        if again:
-            gc.collect()  # the decoder before is part of a circle, and holds its pictures
 
     def read(self, first: int, last: int, index: Index) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Packets `first` (a keyframe, if it is not the first of all) to `last`, with their ordinals."""

@@ -74,7 +74,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ids=["sdr", "hdr", "sdr-by-ffmpeg", "hdr-by-ffmpeg"],
 )
 def test_4k_fits_into_700_mb(name: str, options: tuple[str, ...], large: dict[str, Path], tmp_path: Path) -> None:
-    """Of more than 16 frames, so that there is work for two decoders."""
+    """By the fast engine of more than 16 frames, which are work for two decoders."""
     command = [FIAPX, "extract", str(large[name]), "--format", "png", "--hdr", "keep", "--fps", "8", "--jobs", "2"]
     assert 0 < _peak([*command, *options], tmp_path) <= 700
 

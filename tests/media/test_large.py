@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,12 @@ from typing import Any
 
 import pytest
 
-from fiapx.core.options import extract_options
 from fiapx.media import reference
-from fiapx.media.extract import extract
 from fiapx.media.memory import affordable, is_large
-from fiapx.media.model import EncodedFrame, Index, Source
+from fiapx.media.model import EncodedFrame, Index
 from tests.media import facts
 from tests.media.clips import BY_NAME
-from tests.media.extracting import run
-from tests.media.test_stopping import own_decoders
+from tests.media.test_pool import NOISE, taking_part
 
 GROUPS = facts.index(range(0, 1000, 40))
 INTRA = facts.index(range(0, 1000, 40), keyframes=b"\1" * 25)
@@ -52,33 +48,16 @@ def test_fewer_decode_the_larger_the_pictures_are(
 
 @linux
 def test_as_many_children_as_memory_allows_take_part(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    class Counting(io.BytesIO):
-        def write(self, data: Any, /) -> int:
-            seen.append(len(own_decoders()))
-            return super().write(data)
-
-    path = BY_NAME["h264-bframes.mp4"].make(clips)
-    alone = run(path, step=1)
+    path = NOISE.make(clips)
+    monkeypatch.setattr("fiapx.media.pool._LARGE", 1 << 40)  # no child is at hand that has no work
+    assert max(taking_part(path, 3, step=2)) == 3
     monkeypatch.setattr("fiapx.media.memory._ALLOWED", 30 * 10**6)
-    with path.open("rb", buffering=0) as file:
-        extract(Source(path.name, file), extract_options(step=1), output := Counting(), jobs=3)
-    assert max(seen) == 1
-    assert output.getvalue() == alone.data
+    assert max(taking_part(path, 3, step=2)) == 1
 
 
 @linux
 def test_no_child_is_kept_while_ffmpeg_works(clips: Path) -> None:
-    seen = []
-
-    class Counting(io.BytesIO):
-        def write(self, data: Any, /) -> int:
-            seen.append(len(own_decoders()))
-            return len(data)
-
-    with BY_NAME["h264-bframes.mp4"].make(clips).open("rb", buffering=0) as file:
-        extract(Source("x", file), extract_options(step=1, engine="ffmpeg"), Counting(), jobs=2)
+    seen = taking_part(BY_NAME["h264-bframes.mp4"].make(clips), 2, step=1, engine="ffmpeg")
     assert set(seen) <= {0, 1}, "FFmpeg itself"
     assert 1 in seen
 

@@ -62,8 +62,8 @@ def test_any_number_of_children_gives_the_same_bytes(name: str, options: dict[st
         assert numbers(three) == list(range(75))
 
 
-@linux
-def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
+def taking_part(path: Path, jobs: int, **options: Any) -> list[int]:
+    """How many decoders there are at each write of an extraction."""
     seen = []
 
     class Counting(io.BytesIO):
@@ -71,11 +71,15 @@ def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
             seen.append(len(own_decoders()))
             return len(data)
 
+    with path.open("rb", buffering=0) as file:
+        extract(Source("x", file), extract_options(**options), Counting(), jobs=jobs)
+    return seen
+
+
+@linux
+def test_as_many_children_as_are_allowed_take_part(clips: Path) -> None:
     for jobs in (1, 3):
-        seen.clear()
-        with NOISE.make(clips).open("rb", buffering=0) as file:
-            extract(Source("x", file), extract_options(step=2), Counting(), jobs=jobs)
-        assert max(seen) == jobs
+        assert max(taking_part(NOISE.make(clips), jobs, step=2)) == jobs
     assert own_decoders() == set()
 
 
